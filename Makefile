@@ -1,0 +1,40 @@
+# Everything that is installed comes from requirements.lock, by hash, into .venv; a second run installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## a simulated outage, end to end, on loopback, no credentials (ARGS=--fast for the short one)
+	@$(BIN)/completion-proxy demo $(ARGS)
+
+test: $(STAMP) ## the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(STAMP) ## let ruff rewrite the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+lock: $(STAMP) ## resolve the newest versions that pyproject.toml allows into requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --group dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove what the targets made
+	@rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	@echo "installing into .venv, once ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation --editable .
+	@touch $(STAMP)

@@ -1,0 +1,1 @@
+"""The data path of completion-proxy and everything around it."""
