@@ -65,7 +65,7 @@ class FailureReason(StrEnum):
     CANCELLED = "cancelled"
     """The upstream says the call was cancelled, or the caller left."""
     TOTAL_TIMEOUT = "total_timeout"
-    """The request's whole time was used up."""
+    """Content was still flowing when the request's whole time was used up: the proxy's limit, nobody's fault."""
 
 
 KINDS: dict[FailureReason, OutcomeKind] = {
@@ -94,7 +94,7 @@ KINDS: dict[FailureReason, OutcomeKind] = {
     FailureReason.WRONG_ANSWER: OutcomeKind.FAILED,
     FailureReason.CONCURRENCY: OutcomeKind.NEUTRAL,
     FailureReason.CANCELLED: OutcomeKind.NEUTRAL,
-    FailureReason.TOTAL_TIMEOUT: OutcomeKind.FAILED,
+    FailureReason.TOTAL_TIMEOUT: OutcomeKind.NEUTRAL,
 }
 
 

@@ -1,0 +1,141 @@
+"""What the probes of an upstream say together: a verdict, the pace of the next one, and what it does to the circuit.
+
+The probe does I/O only (`prober.py`); the judgement is here, pure. The tracker is one thing and the circuit another: a
+probe is one small call from one place, so it may open a circuit that has no traffic to judge by, and it may let trials
+begin early, but only real traffic closes a circuit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from health.breaker import CircuitBreaker
+from health.outcome import Outcome, OutcomeKind
+from health.transitions import CircuitState
+
+
+class Verdict(StrEnum):
+    """What a change of the tracker's mind says of the upstream."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class ProbeTracker:
+    """Rise and fall, as load balancers count: `fall` failures in a row are DOWN, then `rise` successes in a row are UP.
+
+    It starts without a verdict, and then the first success is UP at once. Throttled and neutral results neither count
+    nor break a row: a probe that answers 429 has found an upstream that is alive and busy. The attributes are for
+    reading: `up` is None while there is no verdict, `failures` and `successes` are the row that stands now.
+    """
+
+    def __init__(self, fall: int = 3, rise: int = 2) -> None:
+        if fall < 1 or rise < 1:
+            raise ValueError(f"fall and rise must be at least 1, not {fall!r} and {rise!r}")
+        self.fall = fall
+        self.rise = rise
+        self.up: bool | None = None
+        self.failures = 0
+        self.successes = 0
+
+    def record(self, outcome: Outcome) -> Verdict | None:
+        """Count one probe. Returns the verdict when it changes, else None."""
+        match outcome.kind:
+            case OutcomeKind.OK:
+                self.failures, self.successes = 0, self.successes + 1
+                needed = self.rise if self.up is False else 1
+                return self._turn(True) if self.successes >= needed else None
+            case OutcomeKind.FAILED | OutcomeKind.MISCONFIGURED:
+                self.failures, self.successes = self.failures + 1, 0
+                return self._turn(False) if self.failures >= self.fall else None
+            case OutcomeKind.THROTTLED | OutcomeKind.NEUTRAL:
+                return None
+
+    def _turn(self, up: bool) -> Verdict | None:
+        if self.up is up:
+            return None
+        self.up = up
+        return Verdict.UP if up else Verdict.DOWN
+
+    @property
+    def wavers(self) -> bool:
+        """Whether the last results speak against the verdict, so that the next ones are wanted soon."""
+        return self.successes > 0 if self.up is False else self.failures > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long to wait between probes. `interval` and `fast` in seconds, `jitter` a share.
+
+    The jitter keeps replicas from probing in step. Raises ValueError.
+    """
+
+    interval: float
+    fast: float = 1.0
+    """The longest wait while the tracker wavers: an outage is settled in seconds, not in `fall` whole intervals."""
+    jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.interval > 0:
+            raise ValueError(f"interval must be above 0, not {self.interval!r}")
+
+    def delay(self, tracker: ProbeTracker, random: Callable[[], float]) -> float:
+        """Seconds until the next probe; `random` gives 0 to 1."""
+        wait = min(self.fast, self.interval) if tracker.wavers else self.interval
+        return wait * (1 + self.jitter * (2 * random() - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """One probe and what the tracker made of it."""
+
+    upstream: str
+    model: str
+    outcome: Outcome
+    at: float
+    """When it ended, in seconds on the prober's clock."""
+    duration: float
+    """Seconds."""
+    verdict: Verdict | None
+    """Set when this probe changed it."""
+    up: bool | None
+
+
+class ProbeJudge:
+    """Lets the probes of one upstream and model act on its circuit, and never close it."""
+
+    def __init__(self, breaker: CircuitBreaker, tracker: ProbeTracker) -> None:
+        self.tracker = tracker
+        self._breaker = breaker
+        self._opening = breaker.generation
+        self._answered = 0  # probes in a row that succeeded during this opening
+
+    def record(self, outcome: Outcome, started_at: float, now: float) -> Verdict | None:
+        """Judge a probe that ran from `started_at` to `now`. Returns the tracker's verdict when it changes.
+
+        The verdict DOWN opens the circuit, and each further failure reopens one that is half-open: without traffic
+        nothing else would. A circuit that traffic has closed under the verdict is left alone: traffic knows better.
+        `rise` successes in a row since the circuit opened let its trials begin, also when it was traffic that opened it
+        and the tracker never fell. A probe that began before that is no news of what came after.
+        """
+        verdict = self.tracker.record(outcome)
+        if outcome.kind is OutcomeKind.OK:
+            self._count_answer(started_at, now)
+        elif outcome.kind in (OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED):
+            self._answered = 0
+            if verdict is Verdict.DOWN or (
+                self.tracker.up is False and self._breaker.circuit_state is CircuitState.HALF_OPEN
+            ):
+                self._breaker.trip(now, outcome.retry_after)
+        return verdict
+
+    def _count_answer(self, started_at: float, now: float) -> None:
+        if self._breaker.circuit_state is not CircuitState.OPEN or started_at < self._breaker.since:
+            return
+        if self._opening != self._breaker.generation:
+            self._opening, self._answered = self._breaker.generation, 0
+        self._answered += 1
+        if self._answered >= self.tracker.rise:
+            self._breaker.begin_trials(now)

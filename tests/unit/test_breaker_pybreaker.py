@@ -1,0 +1,145 @@
+"""What pybreaker would do by itself, and does not: run our code, read the wall clock, let a listener stop a trip."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pybreaker
+import pytest
+
+from health.breaker import BreakerConfig, CircuitBreaker, CircuitState, TransitionReason
+from health.outcome import OK
+from tests.unit.test_breaker import FAILED, Scene
+
+
+class MetaException(type):
+    """What google.api_core's exceptions have: pybreaker then calls the class as a predicate, and it is always true."""
+
+
+class GoogleError(Exception, metaclass=MetaException):
+    pass
+
+
+class Recorder(pybreaker.CircuitBreakerListener):
+    """What a listener sees in the moment of the change."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, str, TransitionReason]] = []
+
+    def state_change(
+        self,
+        cb: pybreaker.CircuitBreaker,
+        old_state: pybreaker.CircuitBreakerState | None,
+        new_state: pybreaker.CircuitBreakerState,
+    ) -> None:
+        assert isinstance(cb, CircuitBreaker)
+        assert old_state is not None
+        assert cb.last_transition is not None
+        assert cb.state is new_state
+        self.seen.append((old_state.name, new_state.name, cb.current_state, cb.last_transition.reason))
+
+
+class Broken(pybreaker.CircuitBreakerListener):
+    def state_change(self, *_: object) -> None:
+        raise RuntimeError("a broken dashboard")
+
+
+async def completion() -> str:
+    return "never run"
+
+
+RUNS_CODE: list[Callable[[CircuitBreaker], Any]] = [
+    lambda breaker: breaker.call(completion),
+    lambda breaker: breaker.calling(),
+    lambda breaker: breaker.call_async(completion),
+    lambda breaker: breaker(completion),
+    lambda breaker: breaker(),
+    lambda breaker: breaker.state.call(completion),
+    lambda breaker: breaker.state.call_async(completion),
+    lambda breaker: breaker.add_excluded_exception(GoogleError),
+    lambda breaker: breaker.add_excluded_exceptions(GoogleError),
+    lambda breaker: CircuitBreaker("c", BreakerConfig(), now=0.0, exclude=[GoogleError]),
+]
+
+
+@pytest.mark.parametrize("run", RUNS_CODE)
+@pytest.mark.parametrize("state", CircuitState)
+def test_code_is_never_run_and_no_exception_disables_the_breaker(
+    run: Callable[[CircuitBreaker], Any], state: CircuitState
+) -> None:
+    scene = Scene()
+    if state is not CircuitState.CLOSED:
+        scene.trip()
+    if state is CircuitState.HALF_OPEN:
+        scene.breaker.begin_trials(scene.now)
+    assert scene.state() is state
+    with pytest.raises(TypeError, match=r"acquire\(\)"):
+        run(scene.breaker)
+
+
+MOVES: list[Callable[[CircuitBreaker], Any]] = [
+    lambda breaker: breaker.open(),
+    lambda breaker: breaker.half_open(),
+    lambda breaker: breaker.close(),
+    lambda breaker: setattr(breaker, "state", pybreaker.STATE_OPEN),
+]
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_pybreakers_own_setters_do_not_pass_the_rules_by(move: Callable[[CircuitBreaker], Any]) -> None:
+    scene = Scene()
+    with pytest.raises(TypeError, match=r"trip\(\) or begin_trials\(\)"):
+        move(scene.breaker)
+    assert (scene.state(), scene.breaker.generation) == (CircuitState.CLOSED, 0)
+
+
+def test_a_listener_sees_a_complete_change_with_its_evidence() -> None:
+    scene, recorder = Scene(trial_calls=1), Recorder()
+    scene.breaker.add_listener(recorder)
+    scene.half_open()
+    scene.calls(OK)
+    assert recorder.seen == [
+        ("closed", "open", "open", TransitionReason.PROBE),
+        ("open", "half-open", "half-open", TransitionReason.OPEN_ELAPSED),
+        ("half-open", "closed", "closed", TransitionReason.TRIALS_PASSED),
+    ]
+
+
+def test_a_raising_listener_neither_stops_the_trip_nor_silences_the_next_one(caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder()
+    breaker = CircuitBreaker("gemini", BreakerConfig(), now=0.0, listeners=[Broken(), recorder])
+    with caplog.at_level(logging.ERROR, logger="health"):
+        breaker.trip(1.0)
+    assert breaker.circuit_state is CircuitState.OPEN
+    assert len(recorder.seen) == 1
+    assert [(record.name, "gemini" in record.getMessage()) for record in caplog.records] == [("health", True)]
+
+
+def test_the_wall_clock_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unread(*_: object) -> None:
+        raise AssertionError("something read a clock")
+
+    for name in ("time", "monotonic", "perf_counter"):
+        monkeypatch.setattr(f"time.{name}", unread)
+    monkeypatch.setattr(pybreaker, "datetime", unread)
+    scene = Scene(trial_calls=1)
+    scene.half_open()
+    scene.calls(FAILED)
+    assert scene.state() is CircuitState.OPEN
+
+
+def test_pybreaker_shows_what_the_breaker_knows() -> None:
+    scene = Scene(quiet=False)
+    scene.calls(FAILED, 3)
+    assert (scene.breaker.name, scene.breaker.fail_counter, scene.breaker.current_state) == ("c", 3, "closed")
+    assert isinstance(scene.breaker.state, pybreaker.CircuitClosedState)
+
+
+def test_pybreaker_still_has_the_one_private_method_that_is_overridden() -> None:
+    inherited = inspect.signature(pybreaker.CircuitBreaker._create_new_state)
+    ours = inspect.signature(CircuitBreaker._create_new_state)
+    assert list(ours.parameters) == list(inherited.parameters)
+    assert type(Scene().breaker._state).__module__ == CircuitBreaker.__module__, "pybreaker made the state by itself"

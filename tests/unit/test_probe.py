@@ -1,0 +1,234 @@
+"""What probes say together, how soon they are repeated, and what they may do to a circuit."""
+
+from __future__ import annotations
+
+import pytest
+
+from health.breaker import BreakerConfig, CircuitBreaker, CircuitState, TransitionReason
+from health.outcome import NEUTRAL, OK, FailureReason, Outcome
+from health.probe import Pace, ProbeJudge, ProbeTracker, Verdict
+
+FAILED = Outcome.failure(FailureReason.WRONG_ANSWER)
+MISCONFIGURED = Outcome.failure(FailureReason.FORBIDDEN)
+THROTTLED = Outcome.failure(FailureReason.THROTTLED)
+
+
+def tracker(*outcomes: Outcome) -> ProbeTracker:
+    probes = ProbeTracker(fall=3, rise=2)
+    for outcome in outcomes:
+        probes.record(outcome)
+    return probes
+
+
+# The tracker
+
+
+def test_nothing_is_known_before_the_first_answer() -> None:
+    assert tracker().up is None
+    assert tracker(FAILED, FAILED).up is None
+    assert tracker(NEUTRAL, THROTTLED).up is None
+
+
+def test_the_first_success_is_up_at_once() -> None:
+    assert tracker().record(OK) is Verdict.UP
+    assert tracker(FAILED, FAILED).record(OK) is Verdict.UP
+
+
+def test_one_lost_probe_does_not_take_an_upstream_down() -> None:
+    probes = tracker(OK, FAILED, FAILED)
+    assert probes.up is True
+    assert probes.record(FAILED) is Verdict.DOWN
+    assert probes.up is False
+
+
+def test_a_misconfigured_upstream_is_down() -> None:
+    assert tracker(MISCONFIGURED, MISCONFIGURED, MISCONFIGURED).up is False
+
+
+def test_one_lucky_probe_does_not_bring_an_upstream_up() -> None:
+    probes = tracker(FAILED, FAILED, FAILED, OK)
+    assert probes.up is False
+    assert probes.record(OK) is Verdict.UP
+
+
+def test_a_verdict_is_told_only_when_it_changes() -> None:
+    assert tracker(OK).record(OK) is None
+    assert tracker(FAILED, FAILED, FAILED).record(FAILED) is None
+
+
+@pytest.mark.parametrize("silent", [THROTTLED, NEUTRAL])
+def test_a_busy_upstream_is_neither_down_nor_up(silent: Outcome) -> None:
+    assert tracker(OK, FAILED, FAILED, silent, FAILED).up is False
+    assert tracker(FAILED, FAILED, FAILED, OK, silent, OK).up is True
+    assert tracker(OK, *[silent] * 10).up is True
+
+
+def test_rows_must_be_unbroken() -> None:
+    assert tracker(OK, FAILED, FAILED, OK, FAILED, FAILED).up is True
+    assert tracker(FAILED, FAILED, FAILED, OK, FAILED, OK).up is False
+
+
+@pytest.mark.parametrize("counts", [(0, 2), (3, 0)])
+def test_a_tracker_that_could_not_judge_is_refused(counts: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        ProbeTracker(*counts)
+
+
+# The pace
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "seconds"),
+    [
+        ([], 10.0),
+        ([OK], 10.0),
+        ([FAILED], 1.0),
+        ([OK, FAILED, FAILED], 1.0),
+        ([OK, FAILED, OK], 10.0),
+        ([FAILED] * 3, 10.0),
+        ([FAILED] * 3 + [OK], 1.0),
+        ([FAILED] * 3 + [OK, FAILED], 10.0),
+        ([FAILED] * 3 + [OK, OK], 10.0),
+        ([OK, THROTTLED], 10.0),
+    ],
+)
+def test_a_change_is_settled_in_seconds_and_calm_is_not_disturbed(outcomes: list[Outcome], seconds: float) -> None:
+    assert Pace(10.0).delay(tracker(*outcomes), lambda: 0.5) == pytest.approx(seconds)
+
+
+def test_fast_is_never_slower_than_the_interval() -> None:
+    assert Pace(0.2).delay(tracker(FAILED), lambda: 0.5) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("random", "seconds"), [(0.0, 9.0), (1.0, 11.0)])
+def test_replicas_do_not_probe_in_step(random: float, seconds: float) -> None:
+    assert Pace(10.0).delay(tracker(), lambda: random) == pytest.approx(seconds)
+
+
+def test_a_pace_without_a_pause_is_refused() -> None:
+    with pytest.raises(ValueError, match="interval"):
+        Pace(0.0)
+
+
+# The judge
+
+
+class Bench:
+    """A circuit, its judge, and probes that take a tenth of a second."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.breaker = CircuitBreaker("c", BreakerConfig(jitter=0.0, trial_calls=1), now=self.now)
+        self.judge = ProbeJudge(self.breaker, ProbeTracker(fall=3, rise=2))
+
+    def probe(self, *outcomes: Outcome) -> None:
+        for outcome in outcomes:
+            started_at = self.now
+            self.now += 0.1
+            self.judge.record(outcome, started_at, self.now)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.breaker.poll(self.now)
+
+    def call(self, outcome: Outcome) -> None:
+        self.breaker.acquire(self.now).settle(outcome, self.now)
+
+    def state(self) -> CircuitState:
+        return self.breaker.circuit_state
+
+
+def test_an_outage_without_traffic_opens_the_circuit() -> None:
+    bench = Bench()
+    bench.probe(OK, FAILED, FAILED)
+    assert bench.state() is CircuitState.CLOSED
+    bench.probe(FAILED)
+    assert (bench.state(), bench.breaker.trip_reason) == (CircuitState.OPEN, TransitionReason.PROBE)
+
+
+def test_half_open_without_traffic_reopens_and_backs_off_while_the_probe_fails() -> None:
+    bench = Bench()
+    bench.probe(FAILED, FAILED, FAILED)
+    bench.wait(5.1)
+    assert bench.state() is CircuitState.HALF_OPEN
+    bench.probe(FAILED)
+    assert (bench.state(), bench.breaker.attempt) == (CircuitState.OPEN, 2)
+
+
+def test_failing_probes_do_not_extend_an_opening() -> None:
+    bench = Bench()
+    bench.probe(FAILED, FAILED, FAILED)
+    until = bench.breaker.open_until
+    bench.probe(FAILED, FAILED)
+    assert bench.breaker.open_until == until
+
+
+def test_a_retry_after_that_a_probe_was_told_is_heeded() -> None:
+    bench = Bench()
+    bench.probe(*[Outcome.failure(FailureReason.SERVER_ERROR, retry_after=40.0)] * 3)
+    assert bench.breaker.open_until == pytest.approx(bench.now + 40)
+
+
+def test_trials_begin_early_when_the_probe_is_answered_again() -> None:
+    bench = Bench()
+    bench.probe(FAILED, FAILED, FAILED, OK)
+    assert bench.state() is CircuitState.OPEN
+    bench.probe(OK)
+    assert bench.state() is CircuitState.HALF_OPEN
+
+
+def test_trials_begin_early_also_when_traffic_opened_the_circuit_and_the_probe_never_fell() -> None:
+    bench = Bench()
+    bench.probe(OK, OK, OK)
+    for _ in range(5):
+        bench.call(FAILED)
+    bench.probe(OK)
+    assert bench.state() is CircuitState.OPEN, "successes from before the outage count for nothing"
+    bench.probe(OK)
+    assert bench.state() is CircuitState.HALF_OPEN
+
+
+def test_a_probe_that_began_before_the_outage_is_no_sign_of_recovery() -> None:
+    bench = Bench()
+    bench.breaker.trip(bench.now)
+    for _ in range(5):
+        bench.judge.record(OK, bench.now - 0.01, bench.now + 0.1)
+    assert bench.state() is CircuitState.OPEN
+
+
+def test_successes_of_an_earlier_opening_do_not_count_for_this_one() -> None:
+    bench = Bench()
+    bench.breaker.trip(bench.now)
+    bench.probe(OK)
+    bench.wait(5)
+    bench.call(FAILED)
+    assert (bench.state(), bench.breaker.attempt) == (CircuitState.OPEN, 2)
+    bench.probe(OK)
+    assert bench.state() is CircuitState.OPEN
+
+
+def test_successes_with_a_failure_between_are_no_recovery() -> None:
+    bench = Bench()
+    bench.breaker.trip(bench.now)
+    bench.probe(OK, FAILED, OK)
+    assert bench.state() is CircuitState.OPEN
+
+
+def test_a_probe_never_closes_a_circuit() -> None:
+    bench = Bench()
+    bench.probe(FAILED, FAILED, FAILED)
+    bench.probe(*[OK] * 50)
+    assert bench.state() is CircuitState.HALF_OPEN
+    bench.call(OK)
+    assert bench.state() is CircuitState.CLOSED
+
+
+def test_a_probe_that_is_wrong_does_not_make_a_circuit_flap_that_traffic_has_closed() -> None:
+    bench = Bench()
+    bench.probe(FAILED, FAILED, FAILED)
+    bench.wait(5.1)
+    for _ in range(bench.breaker.config.trial_calls):
+        bench.breaker.acquire(bench.now).settle(OK, bench.now)
+    assert bench.state() is CircuitState.CLOSED
+    bench.probe(FAILED, FAILED, FAILED)
+    assert bench.state() is CircuitState.CLOSED
