@@ -105,6 +105,8 @@ class StreamMonitor(Protocol):
     """Content, or a proper finish without any, was seen: from here on the stream is worth sending."""
     finished: bool
     """The stream said that it is complete."""
+    usage: Usage | None
+    """What the upstream counted, once the stream has told it."""
     failure: FailureReason | None
     """An error event (STREAM_ERROR), or garbage before any content (MALFORMED)."""
 
@@ -127,8 +129,11 @@ class Dialect(Protocol):
     def stream_writer(self, completion: Completion) -> StreamWriter:
         """A writer for one streamed answer (text/event-stream)."""
 
-    def check(self, body: bytes) -> FailureReason | None:
-        """Whether a whole answer of the upstream is well-formed: None, MALFORMED, or STREAM_ERROR for an error object."""
+    def check(self, body: bytes) -> FailureReason | Usage:
+        """Whether a whole answer is well-formed: MALFORMED, STREAM_ERROR for an error object, else what it counted."""
+
+    def text(self, body: bytes) -> str:
+        """The text of a whole, well-formed answer."""
 
     def monitor(self) -> StreamMonitor:
         """A fresh monitor for one stream of the upstream."""

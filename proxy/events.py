@@ -1,0 +1,197 @@
+"""What happens, as values; and the hub that hands each to whoever listens (logs, metrics, status).
+
+The code that does something emits one event and knows nothing of what is made of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from health.outcome import FailureReason, Outcome
+    from health.probe import ProbeResult
+    from health.transitions import Transition
+    from proxy.dialects.base import Usage
+    from proxy.override import Override
+
+_log = logging.getLogger(__name__)
+
+
+class RouteReason(StrEnum):
+    """Why an upstream serves, where no attempt failed first. Header value and label value."""
+
+    PRIMARY = "primary"
+    CIRCUIT_OPEN = "circuit_open"
+    PROBE_DOWN = "probe_down"
+    OVERRIDE = "override"
+    THROTTLED = "throttled"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A model's traffic moved from one upstream to another. `at` is Unix time in seconds."""
+
+    at: float
+    model: str
+    from_upstream: str
+    to_upstream: str
+    reason: RouteReason
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A model was seen for the first time; `upstream` serves it. No switch: nothing served it before."""
+
+    at: float
+    model: str
+    upstream: str
+    reason: RouteReason
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitCreated:
+    """A circuit began to watch an upstream's model."""
+
+    upstream: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitMoved:
+    """A circuit changed its state. `at` is Unix time in seconds."""
+
+    at: float
+    upstream: str
+    model: str
+    transition: Transition
+
+
+@dataclass(frozen=True, slots=True)
+class StaleResult:
+    """A call ended after its circuit had moved on; it changed nothing."""
+
+    upstream: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStarted:
+    """An upstream's model is probed from now on."""
+
+    upstream: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """A background probe was answered, or not. `at` is Unix time in seconds."""
+
+    at: float
+    result: ProbeResult
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideChanged:
+    """Another override is in force now."""
+
+    override: Override
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideRejected:
+    """The override file could not be understood; what was in force before still is."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """One attempt of a request at an upstream is over. `detail` tells the operator more and holds no content."""
+
+    upstream: str
+    model: str
+    outcome: Outcome
+    seconds_to_first_byte: float | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedOver:
+    """A request whose first attempt failed was served after all, within the request."""
+
+    model: str
+    reason: FailureReason
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLost:
+    """No upstream could serve a request, or one broke off in the middle of it."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestStarted:
+    """A request came in."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """A request is over, however it ended. `upstream` is "none" where the proxy itself answered."""
+
+    upstream: str
+    code: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokensUsed:
+    """An upstream counted tokens for an answer."""
+
+    upstream: str
+    usage: Usage
+
+
+Event = (
+    Switch
+    | Serving
+    | CircuitCreated
+    | CircuitMoved
+    | StaleResult
+    | ProbeStarted
+    | Probed
+    | OverrideChanged
+    | OverrideRejected
+    | AttemptEnded
+    | FailedOver
+    | RequestLost
+    | RequestStarted
+    | RequestEnded
+    | TokensUsed
+)
+
+
+class Hub:
+    """Hands every event to every listener, in the order in which they joined."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Let `listener` see every event from now on. It must not block."""
+        self._listeners.append(listener)
+
+    def emit(self, event: Event) -> None:
+        """Hand `event` on. A listener that raises is logged and keeps neither its kin nor the request from going on."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 (a broken listener must never cost a request)
+                _log.exception("a listener failed on %s", type(event).__name__)

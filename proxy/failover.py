@@ -1,0 +1,231 @@
+"""Walks a plan until an upstream has an answer that is fit to be sent, and settles every permit on the way.
+
+Before the commit point a failure costs the caller nothing but time: the next upstream is asked. A circuit that says no
+is asked last, once, because a request that would be lost has nothing to lose. Nothing here knows the upstreams' names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from health.breaker import CircuitOpen
+from health.outcome import FailureReason, Outcome
+from proxy.dialects.base import InvalidRequest
+from proxy.events import AttemptEnded, FailedOver, StaleResult, TokensUsed
+from proxy.routing import refusal_reason
+from proxy.upstreams.base import AttemptFailed, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from health.breaker import Permit
+    from health.circuits import Circuits
+    from proxy.events import Event
+    from proxy.routing import Plan
+    from proxy.upstreams.base import Call, Reply, Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """In seconds; `first_byte` is to the first content, `idle` between pieces of a stream, `total` for the request."""
+
+    first_byte: float
+    idle: float
+    total: float
+
+
+@dataclass(slots=True)
+class Served:
+    """A reply that is fit to be sent, and why this upstream gives it. `end` must be called once, when it is sent."""
+
+    upstream: str
+    model: str
+    """The model that the caller asked for."""
+    reason: str
+    reply: Reply
+    failures: list[Failure]
+    end: Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt that did not serve."""
+
+    upstream: str
+    failed: AttemptFailed
+
+
+class NothingServed(Exception):
+    """No upstream could serve. `failures` are the attempts in their order; `unable` those that could not be asked.
+
+    `retry_after` is in seconds.
+    """
+
+    def __init__(self, failures: list[Failure], unable: list[Failure], retry_after: float) -> None:
+        super().__init__(f"{len(failures)} attempts failed")
+        self.failures = failures
+        self.unable = unable
+        self.retry_after = retry_after
+
+    @property
+    def reason(self) -> FailureReason:
+        """Why the last attempt failed, or could not be made."""
+        return (self.failures or self.unable)[-1].failed.reason
+
+    @property
+    def answer(self) -> Failure | None:
+        """The last answer that an upstream gave and that may be shown."""
+        return next((failure for failure in reversed(self.failures) if failure.failed.reply is not None), None)
+
+    @property
+    def invalid(self) -> InvalidRequest | None:
+        """What is wrong with the request, where only that kept an upstream from being asked."""
+        causes = (failure.failed.__cause__ for failure in self.unable)
+        return next((cause for cause in causes if isinstance(cause, InvalidRequest)), None)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One request's way through its plan."""
+
+    call: Call
+    plan: Plan
+    behind: list[Upstream]
+    """Not asked yet."""
+    refused: list[Upstream] = field(default_factory=list)
+    """Those whose circuit said no: the last resorts."""
+    reason: str = ""
+    failures: list[Failure] = field(default_factory=list)
+    unable: list[Failure] = field(default_factory=list)
+    retry_after: float = 1.0
+
+
+class Failover:
+    """Serves calls."""
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        circuits: Circuits,
+        timeouts: Timeouts,
+        emit: Callable[[Event], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._upstreams = upstreams
+        self._circuits = circuits
+        self._timeouts = timeouts
+        self._emit = emit
+        self._clock = clock
+
+    async def serve(self, call: Call, plan: Plan) -> Served:
+        """The first answer that is fit to be sent. Raises NothingServed; never takes longer than the total time."""
+        walk = _Walk(call, plan, [self._upstreams[name] for name in plan.order], reason=plan.reason)
+        for upstream, forced in self._candidates(walk):
+            try:
+                return await self._ask(upstream, walk, forced=forced)
+            except CircuitOpen as refusal:
+                walk.refused.append(upstream)
+                if not walk.failures:
+                    walk.reason = refusal_reason(refusal.reason)
+                walk.retry_after = max(walk.retry_after, refusal.retry_after)
+            except AttemptFailed as failed:
+                walk.failures.append(Failure(upstream.name, failed))
+                walk.reason = failed.reason
+                if self._clock() >= self._end_of(call):
+                    break
+        raise NothingServed(walk.failures, walk.unable, walk.retry_after)
+
+    def _end_of(self, call: Call) -> float:
+        return call.started_at + self._timeouts.total
+
+    def _candidates(self, walk: _Walk) -> Iterator[tuple[Upstream, bool]]:
+        """Whom to ask next, decided when it comes to it: the plan's order, then those whose circuits said no."""
+        pinned = walk.plan.pinned
+        for group in (walk.behind, walk.refused):
+            while group:
+                upstream = group.pop(0)
+                if (unable := upstream.unable(walk.call)) is None:
+                    yield upstream, pinned or group is walk.refused
+                else:
+                    walk.unable.append(Failure(upstream.name, unable))
+                pinned = False
+
+    async def _ask(self, upstream: Upstream, walk: _Walk, *, forced: bool) -> Served:
+        now = self._clock()
+        total = self._end_of(walk.call)
+        limits = Limits(
+            first_byte=min(now + self._timeouts.first_byte, total),
+            total=total,
+            idle=self._timeouts.idle,
+            patience=lambda: self._patience(walk, total),
+        )
+        await upstream.enter(limits.first_byte)
+        try:
+            return await self._attempt(upstream, walk, limits, self._permit(upstream, walk.call, forced=forced))
+        except BaseException:
+            upstream.leave()
+            raise
+
+    def _permit(self, upstream: Upstream, call: Call, *, forced: bool) -> Permit | None:
+        """Leave to ask, which the circuit will count; None where it says no and is asked all the same."""
+        now = self._clock()
+        try:
+            return self._circuits.get(upstream.name, upstream.circuit_model(call.route.model), now).acquire(now)
+        except CircuitOpen:
+            if not forced:
+                raise
+            return None
+
+    def _patience(self, walk: _Walk, total: float) -> float:
+        """Until when to wait for an upstream that has shown no content within the first-byte time.
+
+        Where another one is ready, no longer. Where none is, giving up would lose a request that this one may still
+        answer, so what is left of the time is shared evenly with the last resorts.
+        """
+        now = self._clock()
+        able = [upstream for upstream in walk.behind if upstream.unable(walk.call) is None]
+        for upstream in able:
+            if self._circuits.get(upstream.name, upstream.circuit_model(walk.call.route.model), now).admits(now):
+                return now
+        return now + (total - now) / (1 + len(able) + len(walk.refused))
+
+    async def _attempt(self, upstream: Upstream, walk: _Walk, limits: Limits, permit: Permit | None) -> Served:
+        model = upstream.circuit_model(walk.call.route.model)
+        started = self._clock()
+        try:
+            reply = await upstream.attempt(walk.call, limits)
+        except AttemptFailed as failed:
+            self._settle(upstream.name, model, permit, failed.outcome, None, failed.detail)
+            raise
+        except BaseException:
+            self._settle(upstream.name, model, permit, Outcome.failure(FailureReason.CANCELLED), None)
+            raise
+        content_at = reply.content_at if reply.content_at is not None else self._clock()
+        if permit is not None:
+            permit.content(content_at)
+        if walk.failures:
+            self._emit(FailedOver(walk.call.route.model, walk.failures[0].failed.reason))
+
+        def end(outcome: Outcome) -> None:
+            upstream.leave()
+            self._settle(upstream.name, model, permit, outcome, content_at - started)
+            if reply.usage is not None:
+                self._emit(TokensUsed(upstream.name, reply.usage))
+
+        return Served(upstream.name, walk.call.route.model, walk.reason, reply, walk.failures, end)
+
+    def _settle(
+        self,
+        upstream: str,
+        model: str,
+        permit: Permit | None,
+        outcome: Outcome,
+        seconds_to_first_byte: float | None,
+        detail: str = "",
+    ) -> None:
+        if permit is not None:
+            if permit.generation != permit.circuit.generation:
+                self._emit(StaleResult(upstream, model))
+            permit.settle(outcome, self._clock())
+        self._emit(AttemptEnded(upstream, model, outcome, seconds_to_first_byte, detail))

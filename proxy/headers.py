@@ -1,0 +1,121 @@
+"""Which headers cross the proxy, and which of its own it adds. Pure; knows no provider.
+
+A header crosses unless it belongs to one connection (RFC 9110 7.6.1), names the host, or is the proxy's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multidict import CIMultiDict
+
+from health.outcome import FailureReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+UPSTREAM = "x-completion-proxy-upstream"
+REASON = "x-completion-proxy-reason"
+CLIENT_TOKEN = "x-completion-proxy-token"  # noqa: S105 (the name of a header)
+STREAM = "x-completion-proxy-stream"
+ACTOR = "x-completion-proxy-actor"
+OWN_PREFIX = "x-completion-proxy-"
+PROXY_STATUS = "Proxy-Status"
+VIA = "1.1 completion-proxy"
+
+# RFC 9110 7.6.1 and, for what predates it, the lists of RFC 2616 13.5.1 and of real-world proxies.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+# Content codings that the proxy can look into; a caller's Accept-Encoding is narrowed to them, for an answer that
+# cannot be inspected cannot be judged.
+INSPECTABLE_CODINGS = frozenset({"gzip", "x-gzip", "deflate", "identity"})
+
+# RFC 9209 2.3: the registered error types; a failure without an entry is told by its received status alone.
+_PROXY_ERRORS = {
+    FailureReason.CONNECT: "connection_refused",
+    FailureReason.DNS: "dns_error",
+    FailureReason.TLS: "tls_protocol_error",
+    FailureReason.RESET: "connection_terminated",
+    FailureReason.FIRST_BYTE_TIMEOUT: "http_response_timeout",
+    FailureReason.STALL: "connection_read_timeout",
+    FailureReason.CUT: "http_response_incomplete",
+    FailureReason.TRUNCATED: "http_response_incomplete",
+    FailureReason.MALFORMED: "http_protocol_error",
+    FailureReason.STREAM_ERROR: "http_protocol_error",
+    FailureReason.CONCURRENCY: "connection_limit_reached",
+    FailureReason.CREDENTIALS: "proxy_configuration_error",
+    FailureReason.NOT_ALLOWED: "http_request_denied",
+    FailureReason.TOTAL_TIMEOUT: "http_response_timeout",
+}
+
+
+def _connection_bound(headers: Mapping[str, str]) -> frozenset[str]:
+    """The names that this message's own Connection header binds to its connection, with the fixed ones."""
+    named = headers.get("Connection")
+    if not named:
+        return HOP_BY_HOP
+    return HOP_BY_HOP | {token.strip().lower() for token in named.split(",")}
+
+
+def to_vertex(headers: Mapping[str, str], authorization: str | None) -> CIMultiDict[str]:
+    """The caller's headers as they go to Vertex: its own credential in place of `authorization` where that is given.
+
+    Content-Length is left to the transport, which frames the body anew.
+    """
+    bound = _connection_bound(headers)
+    sent: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower in bound or lower.startswith(OWN_PREFIX):
+            continue
+        if lower in {"host", "content-length", "authorization", "expect"}:
+            continue
+        if lower == "accept-encoding":
+            value = _inspectable(value)
+        sent.add(name, value)
+    if authorization is not None:
+        sent["Authorization"] = authorization
+    sent.add("Via", VIA)
+    return sent
+
+
+def to_caller(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """An upstream's answer headers as they go to the caller: all but those of the connection."""
+    bound = _connection_bound(headers)
+    sent: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower not in bound and not lower.startswith(OWN_PREFIX):
+            sent.add(name, value)
+    return sent
+
+
+def _inspectable(accept_encoding: str) -> str:
+    codings = [coding.strip() for coding in accept_encoding.split(",")]
+    kept = [coding for coding in codings if coding.split(";", 1)[0].strip().lower() in INSPECTABLE_CODINGS]
+    return ", ".join(kept) or "identity"
+
+
+def proxy_status(failures: Iterable[tuple[str, FailureReason, int | None]]) -> str:
+    """The Proxy-Status value (RFC 9209) for attempts that failed: (upstream, why, the status it answered if any)."""
+    members = []
+    for upstream, reason, received in failures:
+        member = f'completion-proxy; next-hop="{upstream}"'
+        if (error := _PROXY_ERRORS.get(reason)) is not None:
+            member += f"; error={error}"
+        if received is not None:
+            member += f"; received-status={received}"
+        members.append(f'{member}; details="{reason}"')
+    return ", ".join(members)

@@ -1,0 +1,148 @@
+"""Log lines: JSON on stderr, one event a line, made from the hub's events; never a prompt, answer or credential."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+import structlog
+
+from health.outcome import OutcomeKind
+from health.transitions import CircuitState
+from proxy import events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger, Processor
+
+_QUIET_SECONDS = 1.0
+"""Of failures that are alike, one line in so many seconds: an outage must not drown its own switch."""
+
+
+def configure(stream: TextIO | None = None) -> None:
+    """Send every log line of the process, the libraries' too, to `stream` (stderr) as JSON."""
+    stream = stream if stream is not None else sys.stderr
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class EventLog:
+    """The hub's listener that writes."""
+
+    def __init__(self, log: FilteringBoundLogger, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._clock = clock
+        self._last: dict[tuple[str, ...], float] = {}
+        self._unsaid: dict[tuple[str, ...], int] = {}
+
+    def __call__(self, event: events.Event) -> None:
+        """Write what an operator would want to read of `event`, if anything."""
+        match event:
+            case events.Switch():
+                self._log.warning(
+                    "switch",
+                    model=event.model,
+                    from_upstream=event.from_upstream,
+                    to_upstream=event.to_upstream,
+                    reason=event.reason,
+                )
+            case events.CircuitMoved():
+                self._circuit_moved(event)
+            case events.Probed():
+                self._probed(event)
+            case events.OverrideChanged(override=override):
+                self._log.warning(
+                    "override",
+                    mode=override.mode,
+                    source=override.source,
+                    reason=override.reason,
+                    actor=override.actor,
+                    expires_at=override.expires_at.isoformat() if override.expires_at is not None else None,
+                    percent=override.percent,
+                )
+            case events.OverrideRejected(problem=problem):
+                self._log.error("override_rejected", problem=problem)
+            case events.AttemptEnded():
+                self._attempt_ended(event)
+            case events.RequestLost():
+                self._seldom(self._log.error, "request_lost", model=event.model, reason=event.reason)
+
+    def _circuit_moved(self, event: events.CircuitMoved) -> None:
+        moved = event.transition
+        write = self._log.warning if moved.to_state is CircuitState.OPEN else self._log.info
+        write(
+            "circuit",
+            upstream=event.upstream,
+            model=event.model,
+            from_state=moved.from_state,
+            to_state=moved.to_state,
+            reason=moved.reason,
+            calls=moved.calls,
+            failure_rate=round(moved.failure_rate, 4),
+            slow_rate=round(moved.slow_rate, 4),
+            open_seconds=round(moved.open_until - moved.at, 3) if moved.open_until is not None else None,
+            attempt=moved.attempt,
+        )
+
+    def _probed(self, event: events.Probed) -> None:
+        result = event.result
+        if result.verdict is None and result.outcome.kind is OutcomeKind.OK:
+            return
+        write = self._log.info if result.outcome.kind is OutcomeKind.OK else self._log.warning
+        write(
+            "probe",
+            upstream=result.upstream,
+            model=result.model,
+            result=result.outcome.kind,
+            reason=result.outcome.reason,
+            detail=event.detail,
+            verdict=result.verdict,
+            seconds=round(result.duration, 4),
+        )
+
+    def _attempt_ended(self, event: events.AttemptEnded) -> None:
+        kind, reason = event.outcome.kind, event.outcome.reason
+        if reason is None or kind is OutcomeKind.NEUTRAL:
+            return
+        self._seldom(
+            self._log.error if kind is OutcomeKind.MISCONFIGURED else self._log.warning,
+            "attempt_failed",
+            upstream=event.upstream,
+            model=event.model,
+            reason=reason,
+            detail=event.detail,
+        )
+
+    def _seldom(self, write: Callable[..., Any], name: str, **fields: str) -> None:
+        """Write at most once in a while for the same fields, with how many were left out since the last."""
+        key = (name, *fields.values())
+        now = self._clock()
+        if now - self._last.get(key, -_QUIET_SECONDS) < _QUIET_SECONDS:
+            self._unsaid[key] = self._unsaid.get(key, 0) + 1
+            return
+        if len(self._last) > 1_000:
+            self._last.clear()
+        self._last[key] = now
+        write(name, **fields, more=self._unsaid.pop(key, 0))

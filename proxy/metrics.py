@@ -1,0 +1,213 @@
+"""Everything that Prometheus sees, made from the hub's events. The only module that imports prometheus_client.
+
+Label sets are made in full from the enums when a circuit, a probe or a model appears, so that `increase()` sees the
+first event of each. The registry is the process's own: no collector of the library's default one stands in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+
+from health.outcome import KINDS, FailureReason, OutcomeKind
+from health.transitions import TRANSITIONS, CircuitState
+from proxy import events
+from proxy.events import RouteReason
+from proxy.override import OverrideMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from health.breaker import CircuitBreaker
+
+# Seconds. Completions are satisfying under one second and useless after five.
+_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 30.0)
+_TOKEN_KINDS = ("input", "output")
+NO_UPSTREAM = "none"
+
+
+class Metrics:
+    """The hub's listener that counts."""
+
+    def __init__(
+        self,
+        upstreams: Sequence[str],
+        version: str,
+        circuit: Callable[[str, str], CircuitBreaker],
+        clock: Callable[[], float],
+    ) -> None:
+        """`circuit(upstream, model)` gives the circuit whose ratios each scrape reads, at the time of `clock`."""
+        self.registry = CollectorRegistry()
+        self._upstreams = tuple(upstreams)
+        self._circuit = circuit
+        self._clock = clock
+        self._make(self.registry)
+        self._set_up()
+        self._build_info.labels(version).set(1)
+        self._handlers: dict[type[events.Event], Callable[..., None]] = {
+            events.Switch: self._on_switch,
+            events.Serving: self._on_serving,
+            events.CircuitCreated: self._on_circuit_created,
+            events.CircuitMoved: self._on_circuit_moved,
+            events.StaleResult: self._on_stale_result,
+            events.ProbeStarted: self._on_probe_started,
+            events.Probed: self._on_probed,
+            events.OverrideChanged: self._on_override,
+            events.AttemptEnded: self._on_attempt,
+            events.FailedOver: lambda event: self._failovers.labels(event.reason).inc(),
+            events.RequestLost: lambda event: self._lost.labels(event.reason).inc(),
+            events.RequestStarted: lambda _: self._in_flight.inc(),
+            events.RequestEnded: self._on_request,
+            events.TokensUsed: self._on_tokens,
+        }
+
+    def __call__(self, event: events.Event) -> None:
+        """Count one event."""
+        if (handler := self._handlers.get(type(event))) is not None:
+            handler(event)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition in the format that an Accept header asks for, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def _make(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"completion_proxy_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"completion_proxy_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(f"completion_proxy_{name}", text, labels, registry=registry, buckets=_BUCKETS)
+
+        self._requests = counter("requests_total", "Requests answered, by who served them.", "upstream", "code")
+        self._duration = histogram("request_duration_seconds", "From the request's first byte to the end.", "upstream")
+        self._in_flight = gauge("requests_in_flight", "Requests that are being served.")
+        self._attempts = counter("upstream_attempts_total", "Attempts at an upstream.", "upstream", "outcome")
+        self._failures = counter("upstream_failures_total", "Attempts that failed.", "upstream", "reason")
+        self._first_byte = histogram(
+            "upstream_time_to_first_byte_seconds", "From asking an upstream to its first content.", "upstream"
+        )
+        circuit = ("upstream", "model")
+        self._state = gauge("breaker_state", "1 for the circuit's present state, 0 for the others.", *circuit, "state")
+        self._transitions = counter(
+            "breaker_transitions_total", "Changes of a circuit's state.", *circuit, "from_state", "to_state", "reason"
+        )
+        self._failure_ratio = gauge("breaker_failure_ratio", "Share of failed calls in the window.", *circuit)
+        self._slow_ratio = gauge("breaker_slow_ratio", "Share of slow calls in the window.", *circuit)
+        self._stale = counter("breaker_stale_results_total", "Results of an earlier state, not counted.", *circuit)
+        self._switches = counter(
+            "switches_total", "Times that a model moved to another upstream.", "model", "from_upstream", "to_upstream",
+            "reason",
+        )  # fmt: skip
+        self._switched_at = gauge(
+            "switch_last_timestamp_seconds", "When a model last moved to this upstream.", "model", "to_upstream"
+        )
+        self._active = gauge("active_upstream", "1 for the upstream that serves the model.", "model", "upstream")
+        self._failovers = counter("failovers_total", "Requests repaired within the request.", "reason")
+        self._lost = counter(
+            "requests_lost_total", "Requests that no upstream could serve, or that broke off half-way.", "reason"
+        )
+        self._probe_success = gauge("probe_success", "1 if the last probe succeeded.", *circuit)
+        self._probes = counter("probes_total", "Probes.", *circuit, "result")
+        self._probe_duration = gauge("probe_duration_seconds", "How long the last probe took.", *circuit)
+        self._probed_at = gauge("probe_last_run_timestamp_seconds", "When the last probe ended.", *circuit)
+        self._override = gauge("override_mode", "1 for the mode in force.", "mode")
+        self._override_expires = gauge("override_expires_timestamp_seconds", "When the override ends; 0 for never.")
+        self._tokens = counter("tokens_total", "Tokens as the upstream counted them.", "upstream", "kind")
+        self._build_info = gauge("build_info", "The version that runs.", "version")
+
+    def _set_up(self) -> None:
+        for upstream in self._upstreams:
+            self._duration.labels(upstream)
+            self._first_byte.labels(upstream)
+            for kind in OutcomeKind:
+                self._attempts.labels(upstream, kind)
+            for reason in KINDS:
+                self._failures.labels(upstream, reason)
+            for token_kind in _TOKEN_KINDS:
+                self._tokens.labels(upstream, token_kind)
+            self._requests.labels(upstream, "200")
+        self._duration.labels(NO_UPSTREAM)
+        for code in ("401", "404", "503"):
+            self._requests.labels(NO_UPSTREAM, code)
+        for reason in FailureReason:
+            self._failovers.labels(reason)
+            self._lost.labels(reason)
+        for mode in OverrideMode:
+            self._override.labels(mode).set(mode is OverrideMode.AUTO)
+
+    def _on_request(self, event: events.RequestEnded) -> None:
+        self._in_flight.dec()
+        self._requests.labels(event.upstream, str(event.code)).inc()
+        self._duration.labels(event.upstream).observe(event.seconds)
+
+    def _on_attempt(self, event: events.AttemptEnded) -> None:
+        self._attempts.labels(event.upstream, event.outcome.kind).inc()
+        if event.outcome.reason is not None:
+            self._failures.labels(event.upstream, event.outcome.reason).inc()
+        if event.seconds_to_first_byte is not None:
+            self._first_byte.labels(event.upstream).observe(event.seconds_to_first_byte)
+
+    def _on_tokens(self, event: events.TokensUsed) -> None:
+        self._tokens.labels(event.upstream, "input").inc(event.usage.input_tokens)
+        self._tokens.labels(event.upstream, "output").inc(event.usage.output_tokens)
+
+    def _on_circuit_created(self, event: events.CircuitCreated) -> None:
+        circuit = (event.upstream, event.model)
+        for state in CircuitState:
+            self._state.labels(*circuit, state).set(state is CircuitState.CLOSED)
+        for (from_state, to_state), reasons in TRANSITIONS.items():
+            for reason in reasons:
+                self._transitions.labels(*circuit, from_state, to_state, reason)
+        self._stale.labels(*circuit)
+        self._failure_ratio.labels(*circuit).set_function(
+            lambda: self._circuit(*circuit).counts(self._clock()).failure_rate
+        )
+        self._slow_ratio.labels(*circuit).set_function(lambda: self._circuit(*circuit).counts(self._clock()).slow_rate)
+
+    def _on_circuit_moved(self, event: events.CircuitMoved) -> None:
+        moved = event.transition
+        for state in CircuitState:
+            self._state.labels(event.upstream, event.model, state).set(state is moved.to_state)
+        self._transitions.labels(event.upstream, event.model, moved.from_state, moved.to_state, moved.reason).inc()
+
+    def _on_stale_result(self, event: events.StaleResult) -> None:
+        self._stale.labels(event.upstream, event.model).inc()
+
+    def _on_serving(self, event: events.Serving) -> None:
+        for upstream in self._upstreams:
+            self._active.labels(event.model, upstream).set(upstream == event.upstream)
+            self._switched_at.labels(event.model, upstream)
+            for other in self._upstreams:
+                if other != upstream:
+                    for reason in RouteReason:
+                        self._switches.labels(event.model, upstream, other, reason)
+
+    def _on_switch(self, event: events.Switch) -> None:
+        for upstream in self._upstreams:
+            self._active.labels(event.model, upstream).set(upstream == event.to_upstream)
+        self._switches.labels(event.model, event.from_upstream, event.to_upstream, event.reason).inc()
+        self._switched_at.labels(event.model, event.to_upstream).set(event.at)
+
+    def _on_probe_started(self, event: events.ProbeStarted) -> None:
+        self._probe_success.labels(event.upstream, event.model)
+        for kind in OutcomeKind:
+            self._probes.labels(event.upstream, event.model, kind)
+
+    def _on_probed(self, event: events.Probed) -> None:
+        result = event.result
+        probe = (result.upstream, result.model)
+        self._probe_success.labels(*probe).set(result.outcome.kind is OutcomeKind.OK)
+        self._probes.labels(*probe, result.outcome.kind).inc()
+        self._probe_duration.labels(*probe).set(result.duration)
+        self._probed_at.labels(*probe).set(event.at)
+
+    def _on_override(self, event: events.OverrideChanged) -> None:
+        for mode in OverrideMode:
+            self._override.labels(mode).set(mode is event.override.mode)
+        expires_at = event.override.expires_at
+        self._override_expires.set(expires_at.timestamp() if expires_at is not None else 0)

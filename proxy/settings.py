@@ -1,0 +1,373 @@
+"""The settings of the process: read once from the environment and one TOML file, checked as a whole, then frozen.
+
+Whoever starts a proxy in an incident gets every error at once, each naming its variable, and never a secret in one.
+The models say what a setting is, settings_types.py what a single value may be, settings_rules.py what must hold between
+several. The table of settings in the README is made from `describe()`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from proxy.override import OverrideMode
+from proxy.settings_rules import broken_rules
+from proxy.settings_types import (
+    FALLBACK_KEY,
+    PREFIX,
+    AvailableStreamMode,
+    BaseUrl,
+    Count,
+    CredentialsKind,
+    Host,
+    Port,
+    ProbeTarget,
+    ProbeTargets,
+    Seconds,
+    SecondsOrZero,
+    Secret,
+    Secrets,
+    Share,
+    StreamMode,
+    is_loopback,
+    variable,
+)
+
+__all__ = [
+    "PREFIX",
+    "BreakerSettings",
+    "ClaudeSettings",
+    "CredentialsKind",
+    "ProbeSettings",
+    "ProbeTarget",
+    "SettingDoc",
+    "Settings",
+    "SettingsError",
+    "StreamMode",
+    "TimeoutSettings",
+    "VertexSettings",
+    "describe",
+    "is_loopback",
+    "load_settings",
+    "variable",
+]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. `problems` holds every error, each naming its variable; none holds a secret."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDoc:
+    """One row of the settings table: the full variable, its default in words, and what it is."""
+
+    variable: str
+    default: str
+    text: str
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class VertexSettings(_Group):
+    """How Vertex AI is reached."""
+
+    base_url: BaseUrl | None = Field(default=None, description="For a private endpoint or a simulator.")
+    credentials: CredentialsKind = Field(
+        default=CredentialsKind.ADC,
+        description="`adc` (google-auth), or `static` with `VERTEX__TOKEN`: callers present a client token as their "
+        "bearer token. `passthrough`: the caller's own Authorization goes to Vertex, a client token stands in "
+        "`x-completion-proxy-token`; a request without Authorization never reaches Claude; on a non-loopback `HOST` "
+        "without `CLIENT_TOKENS` only callers whom Vertex accepted within the last hour do.",
+    )
+    token: Secret | None = Field(default=None, description="The access token for `static` credentials.")
+
+
+class ClaudeSettings(_Group):
+    """How Claude is reached."""
+
+    api_key: Secret = Field(
+        default=SecretStr(""), validate_default=False, description="The key for Anthropic's API; required."
+    )
+    base_url: BaseUrl = Field(default="https://api.anthropic.com", description="Where Anthropic's API is.")
+    model: str = Field(
+        default="claude-haiku-5-5", pattern=r"^[!-~]+$", description="The model that stands in for Vertex."
+    )
+    max_concurrency: Count = Field(default=200, description="Calls to Claude at a time.")
+
+
+class TimeoutSettings(_Group):
+    """How long an upstream may take, in seconds."""
+
+    connect_seconds: Seconds = Field(default=1.0, description="For a connection, TLS included.")
+    first_byte_seconds: Seconds = Field(default=2.5, description="To the first byte of content; passing it fails over.")
+    stream_idle_seconds: Seconds = Field(default=2.0, description="Between two pieces of a stream.")
+    total_seconds: Seconds = Field(default=30.0, description="For the whole request, every attempt included.")
+
+
+class BreakerSettings(_Group):
+    """When a circuit opens and how it closes again."""
+
+    window_seconds: int = Field(default=10, ge=1, le=3_600, description="What the rates are taken over; whole seconds.")
+    minimum_calls: Count = Field(default=10, description="Fewer calls in the window never trip on a rate.")
+    failure_rate_threshold: Share = Field(default=0.5, description="Share of failed calls that opens the circuit.")
+    slow_call_seconds: Seconds = Field(default=1.5, description="A call is slow whose first content takes longer.")
+    slow_rate_threshold: Share = Field(default=0.5, description="Share of slow calls that opens the circuit.")
+    consecutive_failures: Count = Field(
+        default=5, description="Failures in a row that open the circuit, however low the traffic."
+    )
+    open_seconds: Seconds = Field(default=5.0, description="How long a circuit stays open the first time.")
+    open_multiplier: float = Field(
+        default=2.0, ge=1, le=100, description="Each further time it stays open longer by this factor."
+    )
+    max_open_seconds: Seconds = Field(default=60.0, description="The longest that a circuit stays open.")
+    trial_calls: int = Field(
+        default=5, ge=1, le=1_000, description="Calls let through to find out whether it may close."
+    )
+    ramp_seconds: SecondsOrZero = Field(
+        default=10.0, description="After closing, the share let through grows for so long; 0 for none."
+    )
+
+
+class ProbeSettings(_Group):
+    """The background checks of both upstreams."""
+
+    targets: ProbeTargets = Field(
+        default=(),
+        description="Comma-separated `project/location/publisher/model`, the Vertex models to probe; "
+        "not with `passthrough`, where the proxy has no credential of its own. Claude is probed always.",
+    )
+    interval_seconds: SecondsOrZero = Field(default=10.0, description="Between two probes; 0 switches probing off.")
+    timeout_seconds: Seconds = Field(default=3.0, description="For one probe.")
+    fall: int = Field(default=3, ge=1, le=1_000, description="Failed probes in a row that count as down.")
+    rise: int = Field(default=2, ge=1, le=1_000, description="Good probes in a row that count as up.")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `load_settings` fills it: made by hand, it reads nothing and checks single values."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        enable_decoding=False,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    host: Host = Field(default="127.0.0.1", description="Address of the data listener.")
+    port: Port = Field(default=8080, description="Port of the data listener; 0 picks one.")
+    admin_host: Host = Field(default="127.0.0.1", description="Address of the admin listener.")
+    admin_port: Port = Field(default=8081, description="Port of the admin listener; 0 picks one.")
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file, with `TLS_KEY`: the data listener speaks TLS."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file with the private key of `TLS_CERTIFICATE`.")
+    client_tokens: Secrets = Field(
+        default=(),
+        description="Comma-separated tokens, one of which callers must present; a non-loopback `HOST` without any is "
+        "refused unless `ALLOW_ANONYMOUS=true`.",
+    )
+    allow_anonymous: bool = Field(default=False, description="Let callers in without a token on a non-loopback `HOST`.")
+    admin_token: Secret | None = Field(
+        default=None, description="Bearer token for changes; a non-loopback `ADMIN_HOST` without one is refused."
+    )
+    override: OverrideMode = Field(
+        default=OverrideMode.AUTO,
+        description="`auto`, `vertex` or `claude`: pins the upstream for the life of the process.",
+    )
+    override_file: Path | None = Field(
+        default=None,
+        description="File watched while running: `auto`, `vertex` or `claude`, or TOML with `mode`, `reason`, `actor`, "
+        "`expires_at`, `percent`.",
+    )
+    vertex: VertexSettings = VertexSettings()
+    claude: ClaudeSettings = ClaudeSettings()
+    timeouts: TimeoutSettings = TimeoutSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    probes: ProbeSettings = ProbeSettings()
+    stream_mode: AvailableStreamMode = Field(
+        default=StreamMode.LIVE, description="`live`: a stream is passed on as it comes."
+    )
+    max_body_bytes: int = Field(default=4_194_304, gt=0, description="The largest request body that is taken.")
+    drain_seconds: SecondsOrZero = Field(default=25.0, description="How long running requests may take after SIGTERM.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing is read behind the caller's back, least of all a .env file."""
+        return (init_settings,)
+
+
+def _fields(model: type[BaseModel] = Settings, above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Group):
+            yield from _fields(field.annotation, f"{above}{name}.")
+        else:
+            yield above + name, field
+
+
+# Keyed as in TOML: "port", "vertex.token".
+_SETTINGS = dict(_fields())
+_DEFAULTS_IN_WORDS = {"vertex.base_url": "from the location in the path", "claude.api_key": FALLBACK_KEY}
+
+# What Kubernetes puts into every pod for a Service called completion-proxy or completion-proxy-…: no typo of anybody's,
+# and refusing it would keep the pods from restarting once the Service exists. A variable that the pod itself sets wins
+# over these, so a PORT of this form was never meant as a setting.
+_SERVICE_LINK = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+_SERVICE_LINK_PORT = re.compile(r"(tcp|udp|sctp)://[^/\s]+:\d+")
+
+
+def describe() -> list[SettingDoc]:
+    """Every setting, in the order of the models."""
+    return [
+        SettingDoc(variable(key), _default_in_words(key, field.default), field.description)
+        for key, field in _SETTINGS.items()
+    ]
+
+
+def _default_in_words(key: str, default: Any) -> str:
+    if key in _DEFAULTS_IN_WORDS:
+        return _DEFAULTS_IN_WORDS[key]
+    match default:
+        case None:
+            return "none"
+        case ():
+            return "empty"
+        case bool():
+            return str(default).lower()
+        case float():
+            return f"{default:g}"
+        case _:
+            return str(default)
+
+
+def load_settings(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment (that of the process by default) and the TOML file `config`.
+
+    The environment wins; an empty value counts as not set. Raises SettingsError with every problem at once.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    tree = _tree(config, problems) if config is not None else {}
+    in_file = dict(_from_file(config, tree, problems)) if config is not None and tree else {}
+    in_environment = dict(_from_environment(environ, problems))
+    values = in_file | in_environment
+    fallback = environ.get(FALLBACK_KEY)
+    if fallback and "claude.api_key" not in values:
+        values["claude.api_key"] = fallback
+
+    def name(key: str) -> str:
+        if key in in_file and key not in in_environment:
+            return f"{variable(key)} (in {config})"
+        return f"{variable(key)} or {FALLBACK_KEY}" if key == "claude.api_key" else variable(key)
+
+    settings, errors = _checked(values)
+    problems += [f"{name(key)}: {text}" for key, text in errors]
+    if tree is not None:  # else what is missing may well stand in the file that could not be read
+        broken = {key for key, _ in errors}
+        problems += [text for keys, text in broken_rules(settings, name) if broken.isdisjoint(keys)]
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _checked(values: Mapping[str, object]) -> tuple[Settings, list[tuple[str, str]]]:
+    """The settings with the default in place of every value that is wrong; and which those are, and why."""
+    errors: list[tuple[str, str]] = []
+    try:
+        return Settings(**_nested(values)), errors
+    except ValidationError as error:
+        for found in error.errors(include_url=False, include_input=False, include_context=False):
+            group, *inner = found["loc"]
+            key = str(group) if group in _SETTINGS else f"{group}.{inner.pop(0)}"
+            item = f"item {inner[0] + 1}: " if inner and isinstance(inner[0], int) else ""
+            errors.append((key, item + found["msg"].removeprefix("Value error, ")))
+    broken = {key for key, _ in errors}
+    return Settings(**_nested({key: value for key, value in values.items() if key not in broken})), errors
+
+
+def _nested(values: Mapping[str, object]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        group, _, inner = key.rpartition(".")
+        (nested.setdefault(group, {}) if group else nested)[inner] = value
+    return nested
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[tuple[str, object]]:
+    keys = {variable(key): key for key in _SETTINGS}
+    known: dict[str, str | None] = {}
+    for name, value in environ.items():
+        rest = name.upper().removeprefix(PREFIX)
+        if rest == name.upper() or _SERVICE_LINK.fullmatch(rest):
+            continue
+        if rest.endswith("PORT") and _SERVICE_LINK_PORT.fullmatch(value):
+            continue
+        if name not in keys:
+            problems.append(f"{name}: there is no such setting{_did_you_mean(name, keys)}")
+        elif value.strip():
+            known[name.lower()] = value
+    source = EnvSettingsSource(Settings)
+    source.env_vars = known
+    yield from _flat(source())
+
+
+def _tree(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        problems.append(f"{path}: cannot be read: {error.strerror or type(error).__name__}")
+    except ValueError as error:
+        # The text of a decoding error quotes the file, and secrets stand in it.
+        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        problems.append(f"{path}: is not valid TOML: {why}")
+    return None
+
+
+def _from_file(path: Path, tree: Mapping[str, Any], problems: list[str]) -> Iterator[tuple[str, object]]:
+    for key, value in _flat(tree):
+        if key not in _SETTINGS:
+            hint = _did_you_mean(key, _SETTINGS)
+            problems.append(f"{variable(key)} ({key} in {path}): there is no such setting{hint}")
+        elif isinstance(value, bool) and _SETTINGS[key].annotation is not bool:
+            # pydantic would take true for the number 1.
+            problems.append(f"{variable(key)} (in {path}): must not be true or false")
+        elif not (isinstance(value, str) and not value.strip()):
+            yield key, value
+
+
+def _flat(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and name not in _SETTINGS:
+            yield from ((f"{name}.{inner}", item) for inner, item in value.items())
+        else:
+            yield name, value
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    # Compared without the prefix, which would make all of them alike.
+    spellings = {other.removeprefix(PREFIX).lower(): other for other in known}
+    close = get_close_matches(name.lower().removeprefix(PREFIX.lower()), spellings, 1)
+    return f"; did you mean {spellings[close[0]]}?" if close else ""

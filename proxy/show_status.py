@@ -1,0 +1,52 @@
+"""`completion-proxy status`: what the admin listener knows, for people."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_SECONDS = 5.0
+
+
+async def show_status(url: str, say: Callable[[str], None], complain: Callable[[str], None], *, as_json: bool) -> int:
+    """Write the status of the proxy whose admin listener is at `url`; returns 0, or 1 where it cannot be reached."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as session,
+            session.get(f"{url.rstrip('/')}/status.json") as response,
+        ):
+            status = await response.json()
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        complain(f"no proxy answers at {url} ({type(error).__name__}); is it running, and is --url its admin listener?")
+        return 1
+    say(json.dumps(status, indent=2) + "\n" if as_json else "\n".join(_lines(status)) + "\n")
+    return 0
+
+
+def _lines(status: dict[str, Any]) -> Iterator[str]:
+    override = status["override"]
+    why = f" ({override['reason']})" if override["reason"] else ""
+    until = f" until {override['expires_at']}" if override["expires_at"] else ""
+    yield f"completion-proxy {status['version']}, up since {status['started_at']}"
+    yield f"override   {override['mode']} from {override['source']}{why}{until}"
+    for entry in status["active"]:
+        yield f"serving    {entry['model']}: {entry['upstream']} ({entry['reason']}) since {entry['since']}"
+    for entry in status["circuits"]:
+        reason = f" ({entry['reason']})" if entry["reason"] else ""
+        yield (
+            f"circuit    {entry['upstream']}/{entry['model']}: {entry['state']}{reason}, {entry['calls']} calls,"
+            f" {entry['failure_rate']:.0%} failed, {entry['slow_rate']:.0%} slow"
+        )
+    for entry in status["probes"]:
+        up = {True: "up", False: "down", None: "unknown"}[entry["up"]]
+        yield (
+            f"probe      {entry['upstream']}/{entry['model']}: {up}, {entry['last_result']}"
+            f" in {entry['duration_seconds']:.3f} s at {entry['last_at']}"
+        )
+    for entry in status["switches"][-10:]:
+        yield f"switch     {entry['at']} {entry['model']}: {entry['from']} to {entry['to']} ({entry['reason']})"

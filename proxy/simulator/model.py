@@ -1,0 +1,73 @@
+"""What the simulated models know: deterministic text for every question, so that a test can tell who answered what.
+
+Pure. An answer depends on the provider and on every character of the question: a prefix that was cut, a suffix that
+was dropped or two that were exchanged give another answer.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+CHARACTERS_PER_TOKEN = 4
+
+THINKING_TOKENS = 1024
+"""Where thinking is on, an answer begins with the token of this number: a smaller cap leaves none."""
+
+KNOWN_HOLES: dict[str, str] = {
+    'days = ["Monday", "Tuesday", "': "Wednesday",
+}
+"""Ends of prefixes that every model completes alike, whoever it is: what a health probe may ask."""
+
+
+def complete(provider: str, prefix: str, suffix: str) -> str:
+    """The code that `provider` puts between `prefix` and `suffix`: two lines, without white space at either end."""
+    for end, answer in KNOWN_HOLES.items():
+        if prefix.endswith(end):
+            return answer
+    return f"{provider}_{_fingerprint(prefix, suffix)}(value)\n    return value"
+
+
+def chat(provider: str, text: str) -> str:
+    """What `provider` answers to a conversation whose last message of the user is `text`."""
+    return f"This is {provider} on question {_fingerprint(text)}: it depends on the value."
+
+
+def tokens(text: str) -> int:
+    """A plausible count of the tokens in `text`."""
+    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model wrote before it stopped, and why it did."""
+
+    text: str
+    finish: Literal["stop", "length"]
+    stop: str | None = None
+    """The stop text that ended it, itself not part of `text`."""
+
+
+def generate(text: str, stops: Sequence[str] = (), max_tokens: int | None = None) -> Generation:
+    """`text` as far as a model comes with it: up to the first of `stops`, or as far as `max_tokens` reach."""
+    reach = len(text) if max_tokens is None else max_tokens * CHARACTERS_PER_TOKEN
+    found = [(at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0 and at + len(stop) <= reach]
+    if found:
+        at, stop = min(found, key=lambda hit: (hit[0], len(hit[1])))
+        return Generation(text[:at], "stop", stop)
+    if len(text) > reach:
+        return Generation(text[:reach], "length")
+    return Generation(text, "stop")
+
+
+def chunks(text: str, size: int = 8) -> list[str]:
+    """`text` in the pieces of which a stream is made."""
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def _fingerprint(*texts: str) -> str:
+    # Editors send lone surrogates; they must be as good a question as any other.
+    return f"{zlib.crc32(chr(0).join(texts).encode('utf-8', 'surrogatepass')):08x}"

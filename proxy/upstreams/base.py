@@ -1,0 +1,148 @@
+"""The one interface of every upstream: an attempt takes a call and gives a reply that is fit to be sent, or fails.
+
+"Fit to be sent" is the commit point: a whole answer is complete and well-formed, a stream has shown its first content.
+Until then a failure is an `AttemptFailed` that the failover repairs; from then on `Reply.rest` raises it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from health.outcome import OK, FailureReason, Outcome
+from proxy.dialects.base import InvalidRequest
+from proxy.upstreams.codings import decode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+
+    from multidict import CIMultiDict
+
+    from proxy.callers import Caller
+    from proxy.dialects.base import Completion, Dialect, Usage
+    from proxy.paths import Route
+
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Limits:
+    """How long an attempt may take: two moments on the event loop's clock, and an idle time in seconds."""
+
+    first_byte: float
+    """No content by then: `patience` decides whether the attempt has failed."""
+    total: float
+    idle: float
+    """Once content flows, the longest silence."""
+    patience: Callable[[], float]
+    """Asked once, when `first_byte` has passed: until when to wait instead. A moment that has passed gives up."""
+    extended: bool = False
+
+    async def before_content(self, awaited: Coroutine[Any, Any, T]) -> T:
+        """Await what must come before the first content. Raises AttemptFailed when it does not."""
+        timeout = asyncio.timeout_at(self.total)
+        timer = asyncio.get_running_loop().call_at(self.first_byte, self._late, timeout)
+        try:
+            async with timeout:
+                return await awaited
+        except TimeoutError as error:
+            raise AttemptFailed.because(FailureReason.FIRST_BYTE_TIMEOUT) from error
+        finally:
+            timer.cancel()
+
+    def _late(self, timeout: asyncio.Timeout) -> None:
+        if not self.extended:
+            self.extended = True
+            self.first_byte = max(self.first_byte, min(self.patience(), self.total))
+        timeout.reschedule(self.first_byte)
+
+
+class AttemptFailed(Exception):
+    """An upstream did not serve a call.
+
+    `reply` is the upstream's own answer where it gave one that may be shown to the caller; `detail` tells the operator
+    more, and holds neither content nor a credential.
+    """
+
+    def __init__(self, outcome: Outcome, *, reply: Reply | None = None, detail: str = "") -> None:
+        super().__init__(outcome, detail)
+        self.outcome = outcome
+        self.reply = reply
+        self.detail = detail
+
+    @classmethod
+    def because(cls, reason: FailureReason, detail: str = "") -> AttemptFailed:
+        """A failure that is told by its reason."""
+        return cls(Outcome.failure(reason), detail=detail)
+
+    @property
+    def reason(self) -> FailureReason:
+        """Why; a failure always has a reason."""
+        assert self.outcome.reason is not None
+        return self.outcome.reason
+
+
+@dataclass(slots=True, kw_only=True)
+class Reply:
+    """An answer that is fit to be sent: `body`, and for a stream what comes after it."""
+
+    status: int
+    headers: CIMultiDict[str]
+    body: bytes
+    rest: AsyncGenerator[bytes] | None = None
+    """Raises AttemptFailed when the stream breaks; it must then not be ended as if it were complete."""
+    outcome: Outcome = OK
+    content_at: float | None = None
+    """When the first content came, on the event loop's clock."""
+    usage: Usage | None = None
+    """What the upstream counted; of a stream, once `rest` is exhausted."""
+
+
+@dataclass(kw_only=True)
+class Call:
+    """One request of a caller on its way through the plan; `body` is untouched, and read only when it has to be."""
+
+    route: Route
+    target: str
+    """The raw path and query, as they came."""
+    headers: Mapping[str, str]
+    body: bytes
+    tail: AsyncIterator[bytes] | None = None
+    """What follows `body` of a request too large to be held: it can be sent only once."""
+    caller: Caller
+    dialect: Dialect
+    started_at: float
+    largest_body: int = field(default=0)
+    """The limit that a body with a `tail` has passed, in bytes."""
+
+    @cached_property
+    def completion(self) -> Completion:
+        """What the caller asks for. Raises InvalidRequest that names the field."""
+        if self.tail is not None:
+            raise InvalidRequest("body", f"the body is larger than {self.largest_body} bytes (MAX_BODY_BYTES)")
+        body = decode(self.body, self.headers.get("Content-Encoding", ""), limit=max(self.largest_body, len(self.body)))
+        return self.dialect.read(body, model=self.route.model, streaming_method=self.route.streaming_method)
+
+
+class Upstream(Protocol):
+    """A provider that completions can be asked of."""
+
+    name: str
+
+    def circuit_model(self, model: str) -> str:
+        """The model whose circuit watches calls for `model` here."""
+
+    def unable(self, call: Call) -> AttemptFailed | None:
+        """Why this call cannot be asked of this upstream at all; None if it can. Costs no call."""
+
+    async def enter(self, deadline: float) -> None:
+        """Take one of the upstream's places; raises AttemptFailed(CONCURRENCY) if none gets free in time."""
+
+    def leave(self) -> None:
+        """Give the place back."""
+
+    async def attempt(self, call: Call, limits: Limits) -> Reply:
+        """Ask once. Raises AttemptFailed. When cancelled, the upstream's connection is closed at once."""

@@ -1,0 +1,47 @@
+"""The upstreams that there are, made from the settings, in the order in which they are asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.upstreams.claude import Claude
+from proxy.upstreams.credentials import credentials_for
+from proxy.upstreams.transport import Transport
+from proxy.upstreams.vertex import Vertex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from proxy.settings import Settings
+    from proxy.upstreams.base import Upstream
+
+ORDER = (Vertex.name, Claude.name)
+"""Whom to ask, first to last; routing and failover know the upstreams by this order alone."""
+
+
+class Providers:
+    """Both upstreams with their connections and credentials. Must be made on a running loop."""
+
+    def __init__(self, settings: Settings, on_credentials_event: Callable[..., None]) -> None:
+        self._credentials = credentials_for(settings.vertex, on_event=on_credentials_event)
+        self._transports = [Transport(connect_seconds=settings.timeouts.connect_seconds) for _ in ORDER]
+        self.upstreams: Mapping[str, Upstream] = {
+            Vertex.name: Vertex(self._transports[0], self._credentials, base_url=settings.vertex.base_url),
+            Claude.name: Claude(
+                self._transports[1],
+                base_url=settings.claude.base_url,
+                api_key=settings.claude.api_key.get_secret_value(),
+                model=settings.claude.model,
+                max_concurrency=settings.claude.max_concurrency,
+            ),
+        }
+
+    async def start(self) -> None:
+        """Begin to fetch credentials; waits for none."""
+        await self._credentials.start()
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        await self._credentials.stop()
+        for transport in self._transports:
+            await transport.close()

@@ -1,0 +1,176 @@
+"""One HTTP exchange with an upstream, with every way in which it can fail told as a FailureReason.
+
+The only module that knows which HTTP client is used: the two small classes here are what a faster one would replace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from yarl import URL
+
+from health.outcome import FailureReason
+from proxy.upstreams.base import AttemptFailed, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from multidict import CIMultiDictProxy
+
+LARGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes of a whole answer, or of a stream before its first content, that are held; no completion comes near it."""
+
+# What the client library would add by itself; only the caller's own headers may go out.
+_NO_AUTOMATIC_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+class Exchange:
+    """A response whose headers have come. Must be closed on every path; closing it early drops the connection."""
+
+    def __init__(self, response: aiohttp.ClientResponse, clock: asyncio.AbstractEventLoop) -> None:
+        self._response = response
+        self._loop = clock
+        self.status = response.status
+        self.headers: CIMultiDictProxy[str] = response.headers
+        self.content_at: float | None = None
+        """When the first byte of the body came, on the event loop's clock."""
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the body announces itself as server-sent events."""
+        return self._response.content_type == "text/event-stream"
+
+    async def chunk(self, limits: Limits) -> bytes:
+        """The next bytes of the body as they came; b"" at its proper end.
+
+        Raises AttemptFailed: as `until_content` before the first byte, then STALL, TOTAL_TIMEOUT, TRUNCATED or RESET.
+        """
+        if self.content_at is None:
+            data = await self.until_content(limits)
+            self.content_at = self._loop.time()
+            return data
+        moment = min(self._loop.time() + limits.idle, limits.total)
+        try:
+            async with asyncio.timeout_at(moment):
+                return await self._readany()
+        except TimeoutError as error:
+            late = FailureReason.TOTAL_TIMEOUT if moment == limits.total else FailureReason.STALL
+            raise AttemptFailed.because(late) from error
+
+    async def until_content(self, limits: Limits) -> bytes:
+        """As `chunk`, for a stream whose bytes are no content yet: the first-byte limit goes on counting.
+
+        Raises AttemptFailed: FIRST_BYTE_TIMEOUT, TRUNCATED or RESET.
+        """
+        return await limits.before_content(self._readany())
+
+    async def _readany(self) -> bytes:
+        try:
+            return await self._response.content.readany()
+        except aiohttp.ClientPayloadError as error:
+            raise AttemptFailed.because(FailureReason.TRUNCATED, type(error).__name__) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise AttemptFailed.because(FailureReason.RESET, type(error).__name__) from error
+
+    async def read(self, limits: Limits) -> bytes:
+        """The whole body. Raises AttemptFailed as `chunk` does, and MALFORMED beyond LARGEST_ANSWER."""
+        pieces = []
+        size = 0
+        while piece := await self.chunk(limits):
+            pieces.append(piece)
+            size += len(piece)
+            if size > LARGEST_ANSWER:
+                raise AttemptFailed.because(FailureReason.MALFORMED, f"an answer of more than {LARGEST_ANSWER} bytes")
+            if self._loop.time() >= limits.total:
+                # A whole answer that drips for the whole of the time is no better than one that stopped.
+                raise AttemptFailed.because(FailureReason.STALL)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Done with it: a body read to its end frees the connection for reuse, anything less closes it."""
+        self._response.close()
+
+
+class Transport:
+    """The HTTP client of one provider: a pool of connections of its own, so that one cannot starve the other."""
+
+    def __init__(self, *, connect_seconds: float) -> None:
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_note_reuse)
+        self._loop = asyncio.get_running_loop()
+        self._session = aiohttp.ClientSession(
+            # The library's default of 100 connections would cap streams; the limits are kept elsewhere.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_NO_AUTOMATIC_HEADERS,
+            trace_configs=[tracing],
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes], limits: Limits
+    ) -> Exchange:
+        """Send a body and wait for the response's headers. Raises AttemptFailed."""
+        return await limits.before_content(self._exchange(url, headers, body))
+
+    async def _exchange(self, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]) -> Exchange:
+        try:
+            return await self._on_a_live_connection(url, headers, body)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise AttemptFailed.because(FailureReason.CONNECT, "timed out") from error
+        except (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError) as error:
+            raise AttemptFailed.because(FailureReason.TLS, _cause(error)) from error
+        except aiohttp.ClientConnectorDNSError as error:
+            raise AttemptFailed.because(FailureReason.DNS, _cause(error)) from error
+        except aiohttp.ClientConnectorError as error:
+            raise AttemptFailed.because(FailureReason.CONNECT, _cause(error)) from error
+        except aiohttp.ClientResponseError as error:
+            raise AttemptFailed.because(FailureReason.MALFORMED, "not HTTP") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise AttemptFailed.because(FailureReason.RESET, type(error).__name__) from error
+
+    async def _on_a_live_connection(
+        self, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]
+    ) -> Exchange:
+        while True:
+            reused: list[bool] = []
+            try:
+                return await self._post(url, headers, body, reused)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # A kept connection that the server was closing just then says nothing about the server, and a
+                # completion may be asked for again; a body that was streamed in may not, it is gone. Each turn uses
+                # up one kept connection, so the last one is made on a new one.
+                if not reused or not isinstance(body, bytes):
+                    raise
+
+    async def _post(
+        self, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes], reused: list[bool]
+    ) -> Exchange:
+        response = await self._session.request(
+            "POST",
+            URL(url, encoded=True),
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            trace_request_ctx=reused,
+        )
+        return Exchange(response, self._loop)
+
+
+async def _note_reuse(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:
+    context.trace_request_ctx.append(True)
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong in the words of the system, without addresses or content."""
+    inner = getattr(error, "os_error", None) or error.__cause__ or error
+    said = getattr(inner, "strerror", None) or getattr(inner, "reason", None)
+    return f"{type(inner).__name__}: {said}" if said else type(inner).__name__
