@@ -148,7 +148,7 @@ class App:
             failover=Failover(
                 self._providers.upstreams,
                 self._circuits,
-                Timeouts(timeouts.first_byte_seconds, timeouts.stream_idle_seconds, timeouts.total_seconds),
+                Timeouts(timeouts.first_byte_seconds, timeouts.stream_idle_seconds),
                 self._hub.emit,
                 self._clock,
             ),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    import asyncio
+    from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
     from proxy.settings import Settings
@@ -131,12 +133,13 @@ def _admin_url() -> str:
 def _run(command: Coroutine[Any, Any, int]) -> int:
     import asyncio
 
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
     try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop
-    try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(command)
     except KeyboardInterrupt:
         return EXIT_FAILED

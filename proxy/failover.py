@@ -28,11 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """In seconds; `first_byte` is to the first content, `idle` between pieces of a stream, `total` for the request."""
+    """In seconds; `first_byte` is to the first content, `idle` between pieces of a stream."""
 
     first_byte: float
     idle: float
-    total: float
 
 
 @dataclass(slots=True)
@@ -132,12 +131,9 @@ class Failover:
             except AttemptFailed as failed:
                 walk.failures.append(Failure(upstream.name, failed))
                 walk.reason = failed.reason
-                if self._clock() >= self._end_of(call):
+                if call.is_over(self._clock()):
                     break
         raise NothingServed(walk.failures, walk.unable, walk.retry_after)
-
-    def _end_of(self, call: Call) -> float:
-        return call.started_at + self._timeouts.total
 
     def _candidates(self, walk: _Walk) -> Iterator[tuple[Upstream, bool]]:
         """Whom to ask next, decided when it comes to it: the plan's order, then those whose circuits said no."""
@@ -153,7 +149,7 @@ class Failover:
 
     async def _ask(self, upstream: Upstream, walk: _Walk, *, forced: bool) -> Served:
         now = self._clock()
-        total = self._end_of(walk.call)
+        total = walk.call.deadline
         limits = Limits(
             first_byte=min(now + self._timeouts.first_byte, total),
             total=total,
@@ -188,7 +184,8 @@ class Failover:
         for upstream in able:
             if self._circuits.get(upstream.name, upstream.circuit_model(walk.call.route.model), now).admits(now):
                 return now
-        return now + (total - now) / (1 + len(able) + len(walk.refused))
+        last_resorts = len(able) + len(walk.refused)
+        return now + (total - now) / (1 + last_resorts) if last_resorts else total
 
     async def _attempt(self, upstream: Upstream, walk: _Walk, limits: Limits, permit: Permit | None) -> Served:
         model = upstream.circuit_model(walk.call.route.model)

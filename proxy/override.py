@@ -165,11 +165,14 @@ def _look(path: Path) -> _Sight:
     """
     try:
         # Without O_NONBLOCK a FIFO put here by mistake would hold the thread for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return _Unreadable("it is not a regular file")
-            data = file.read(_MAX_FILE_BYTES + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(_MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return _Missing()
     except OSError as error:
@@ -254,9 +257,11 @@ class OverrideFile:
             self._on_change(override)
 
     def _complain(self, message: str) -> None:
-        kept = "nothing is overridden" if self._override is None else f"{self._override.mode} stays in force"
+        kept = (
+            "it overrides nothing" if self._override is None else f"its last good mode, {self._override.mode}, is kept"
+        )
         with contextlib.suppress(Exception):
-            self._on_error(f"{self._path}: {message} ({kept} by this file)")
+            self._on_error(f"{self._path}: {message}; {kept}")
 
 
 def _is_doubtful(sight: _Sight) -> bool:

@@ -37,7 +37,7 @@ _BODY_MODELS = {"codestral@2405": "codestral", "codestral-2405": "codestral"}
 _ANY_PATH = ("probe", "global", "mistralai", "codestral-2")
 
 
-def probe_call(target: ProbeTarget | None, dialect: Dialect, now: float) -> Call:
+def probe_call(target: ProbeTarget | None, dialect: Dialect, deadline: float) -> Call:
     """The call that a probe makes, as a caller's own would come; `target` is None for the backup."""
     project, location, publisher, model = (
         (target.project, target.location, target.publisher, target.model) if target is not None else _ANY_PATH
@@ -60,7 +60,7 @@ def probe_call(target: ProbeTarget | None, dialect: Dialect, now: float) -> Call
         body=json.dumps(body).encode(),
         caller=Caller(key=b"probe", may_use_claude=True),
         dialect=dialect,
-        started_at=now,
+        deadline=deadline,
     )
 
 
@@ -93,7 +93,7 @@ class Check:
         now = self._clock()
         end = now + self._timeout
         limits = Limits(first_byte=end, total=end, idle=self._timeout, patience=lambda: now)
-        call = probe_call(self._target, self._dialect, now)
+        call = probe_call(self._target, self._dialect, end)
         try:
             await self._upstream.enter(end)
             try:

@@ -129,7 +129,7 @@ class DataListener:
             tail=tail,
             caller=caller,
             dialect=self._dialect,
-            started_at=started,
+            deadline=started + self._total_seconds,
             largest_body=self._largest_body,
         )
         try:
@@ -152,8 +152,11 @@ class DataListener:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), None
 
     def _remember(self, caller: Caller, served: Served) -> None:
-        """Vertex has checked this caller; that it did counts for the time when it cannot be asked."""
-        if served.upstream == Vertex.name and served.reply.status not in {401, 403}:
+        """Vertex has checked this caller; that it did counts for the time when it cannot be asked.
+
+        Only an answer proves it: an error may come from a front end that checked nothing.
+        """
+        if served.upstream == Vertex.name and 200 <= served.reply.status < 300:
             self._callers.accepted(caller, self._clock())
 
     def _nothing_served(self, call: Call, failure: NothingServed) -> Served | Refused:
@@ -167,7 +170,7 @@ class DataListener:
         if (answer := failure.answer) is not None and answer.failed.reply is not None:
             reply, reason = answer.failed.reply, answer.failed.reason
             return Served(answer.upstream, model, reason, reply, failure.failures, end=lambda _outcome: None)
-        if self._clock() >= call.started_at + self._total_seconds:
+        if call.is_over(self._clock()):
             return Refused(504, "no answer within the time limit", retry_after=failure.retry_after)
         return Refused(503, "no model provider can serve this request now", retry_after=failure.retry_after)
 

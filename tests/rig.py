@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from yarl import URL
 
 from proxy.app import App
 from proxy.settings import load_settings
 from proxy.simulator import SimulatedClaude, SimulatedVertex, model
+from proxy.upstreams.transport import raw_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -107,7 +108,7 @@ class Rig:
         loop = asyncio.get_running_loop()
         started = loop.time()
         async with self.session.post(
-            URL(self.app.address + url, encoded=True), data=data, headers=headers, **options
+            raw_url(self.app.address, url), data=io.BytesIO(data), headers=headers, **options
         ) as response:
             received, broken = bytearray(), False
             try:

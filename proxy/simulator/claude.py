@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -46,7 +46,7 @@ class SimulatedClaude(SimulatedProvider):
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:
         super().__init__(ssl_context=ssl_context)
-        self.accepted_keys: frozenset[str] | set[str] | None = None
+        self.accepted_keys: Set[str] | None = None
         """The API keys that open the door; None for any that is not empty."""
         self.models: dict[str, Capabilities] = dict(MODELS)
         """What there is and what it takes; take one out to retire it."""

@@ -1,6 +1,6 @@
 """Which Claude takes what: the simulator's own table, kept apart from the proxy's so that it can contradict it.
 
-Source: shared wire-formats.md, section 2 "Traps" and the end of section 5, as of November 2026.
+As documented in November 2026, and where that leaves room, the stricter reading: what passes here passes there.
 """
 
 from __future__ import annotations

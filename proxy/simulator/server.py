@@ -63,6 +63,7 @@ class SimulatedProvider(ABC):
         self._reopening: asyncio.Task[None] | None = None
         self._busy: set[object] = set()
         self._arrival = asyncio.Event()
+        self._opened = asyncio.Event()
         self._stopping = False
 
     @abstractmethod
@@ -168,6 +169,10 @@ class SimulatedProvider(ABC):
         self._forget_reopening()
         await self._listen()
 
+    async def accepting(self) -> None:
+        """Wait until connections are accepted (again)."""
+        await self._opened.wait()
+
     async def received(self, count: int) -> None:
         """Wait until `count` calls have arrived since the start."""
         while self.calls < count:
@@ -184,12 +189,14 @@ class SimulatedProvider(ABC):
         held, self._held = self._held, None
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._web, sock=held, ssl=self._ssl_context, backlog=1024)
+        self._opened.set()
 
     def _close_listener(self) -> bool:
         if self._listener is None:
             return False
         self._listener.close()
         self._listener = None
+        self._opened.clear()
         return True
 
     def _forget_reopening(self) -> None:

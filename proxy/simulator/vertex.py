@@ -11,7 +11,7 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -63,7 +63,7 @@ class SimulatedVertex(SimulatedProvider):
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:
         super().__init__(ssl_context=ssl_context)
-        self.accepted_tokens: frozenset[str] | set[str] | None = None
+        self.accepted_tokens: Set[str] | None = None
         """The access tokens that open the door; None for any that is not empty."""
         self.models: dict[str, frozenset[str]] = dict(KNOWN_MODELS)
         """As `KNOWN_MODELS`; take one out to retire it."""

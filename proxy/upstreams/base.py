@@ -85,6 +85,13 @@ class AttemptFailed(Exception):
         return self.outcome.reason
 
 
+def as_cut(failure: AttemptFailed) -> AttemptFailed:
+    """How a failure of the connection is told of a stream: a stream has no length that could be truncated."""
+    if failure.reason in {FailureReason.TRUNCATED, FailureReason.RESET}:
+        return AttemptFailed.because(FailureReason.CUT, failure.detail)
+    return failure
+
+
 @dataclass(slots=True, kw_only=True)
 class Reply:
     """An answer that is fit to be sent: `body`, and for a stream what comes after it."""
@@ -114,9 +121,14 @@ class Call:
     """What follows `body` of a request too large to be held: it can be sent only once."""
     caller: Caller
     dialect: Dialect
-    started_at: float
+    deadline: float
+    """When its whole time is used up, on the event loop's clock."""
     largest_body: int = field(default=0)
     """The limit that a body with a `tail` has passed, in bytes."""
+
+    def is_over(self, now: float) -> bool:
+        """Whether too little time is left for another attempt; timers may fire a little early."""
+        return now >= self.deadline - 0.01
 
     @cached_property
     def completion(self) -> Completion:

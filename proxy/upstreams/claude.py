@@ -15,6 +15,7 @@ from health.outcome import OK, FailureReason
 from proxy.dialects import messages
 from proxy.dialects.base import InvalidRequest
 from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply
+from proxy.upstreams.transport import raw_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -34,7 +35,7 @@ class Claude:
     def __init__(self, transport: Transport, *, base_url: str, api_key: str, model: str, max_concurrency: int) -> None:
         """`base_url` without a trailing slash; at most `max_concurrency` calls at a time."""
         self._transport = transport
-        self._url = f"{base_url}/v1/messages"
+        self._url = raw_url(base_url, "/v1/messages")
         self._headers = {
             "x-api-key": api_key,
             "anthropic-version": "2023-06-01",

@@ -180,8 +180,7 @@ class AdcCredentials:
         """Stop at once; a thread that hangs in a renewal is left behind and keeps nothing from ending."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
             self._task = None
         self._attempted.set()
 

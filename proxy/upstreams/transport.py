@@ -6,6 +6,7 @@ The only module that knows which HTTP client is used: the two small classes here
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,18 @@ LARGEST_ANSWER = 16 * 1024 * 1024
 
 # What the client library would add by itself; only the caller's own headers may go out.
 _NO_AUTOMATIC_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+_LARGE_BODY = 256 * 1024
+
+
+def raw_url(origin: str, target: str) -> URL:
+    """The URL that is asked for with exactly `target` (raw path and query) in the request line."""
+    url = URL(origin + target, encoded=True)
+    if url.raw_path_qs != target:
+        # yarl drops a bare "?", and takes "#" for a fragment; what it puts into the request line is this cached value.
+        url._cache["raw_path_qs"] = target
+    return url
 
 
 class Exchange:
@@ -116,12 +129,12 @@ class Transport:
         await self._session.close()
 
     async def post(
-        self, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes], limits: Limits
+        self, url: URL, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes], limits: Limits
     ) -> Exchange:
-        """Send a body and wait for the response's headers. Raises AttemptFailed."""
+        """Send a body to a `raw_url` and wait for the response's headers. Raises AttemptFailed."""
         return await limits.before_content(self._exchange(url, headers, body))
 
-    async def _exchange(self, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]) -> Exchange:
+    async def _exchange(self, url: URL, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]) -> Exchange:
         try:
             return await self._on_a_live_connection(url, headers, body)
         except aiohttp.ConnectionTimeoutError as error:
@@ -138,7 +151,7 @@ class Transport:
             raise AttemptFailed.because(FailureReason.RESET, type(error).__name__) from error
 
     async def _on_a_live_connection(
-        self, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]
+        self, url: URL, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]
     ) -> Exchange:
         while True:
             reused: list[bool] = []
@@ -152,13 +165,14 @@ class Transport:
                     raise
 
     async def _post(
-        self, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes], reused: list[bool]
+        self, url: URL, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes], reused: list[bool]
     ) -> Exchange:
         response = await self._session.request(
             "POST",
-            URL(url, encoded=True),
+            url,
             headers=headers,
-            data=body,
+            # In one piece the library writes a large body at once, and warns of it.
+            data=io.BytesIO(body) if isinstance(body, bytes) and len(body) > _LARGE_BODY else body,
             allow_redirects=False,
             trace_request_ctx=reused,
         )

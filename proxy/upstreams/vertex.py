@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from health.outcome import NEUTRAL, FailureReason, Outcome
 from proxy import headers
 from proxy.errors import google_status
-from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply
+from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply, as_cut
 from proxy.upstreams.codings import Decoder, UnknownCoding
 from proxy.upstreams.credentials import CredentialsUnavailable
-from proxy.upstreams.transport import LARGEST_ANSWER
+from proxy.upstreams.transport import LARGEST_ANSWER, raw_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -74,11 +74,13 @@ class Vertex:
         sent = headers.to_vertex(call.headers, authorization)
         if call.tail is not None and (length := call.headers.get("Content-Length")):
             sent["Content-Length"] = length
-        exchange = await self._transport.post(self._host(call.route.location) + call.target, sent, body, limits)
+        exchange = await self._transport.post(raw_url(self._host(call.route.location), call.target), sent, body, limits)
         try:
             reply = await self._judge(call, exchange, limits)
-        except BaseException:
+        except BaseException as failure:
             exchange.close()
+            if isinstance(failure, AttemptFailed) and exchange.is_event_stream:
+                raise as_cut(failure) from failure
             raise
         if reply.rest is None:
             exchange.close()
@@ -148,8 +150,7 @@ class Vertex:
         watch = _Watch(exchange, call.dialect.monitor())
         held = b""
         while not watch.started:
-            piece = await exchange.until_content(limits)
-            if not piece:
+            if not (piece := await exchange.until_content(limits)):
                 raise AttemptFailed.because(FailureReason.CUT, "a stream without content")
             watch.see(piece)
             if watch.failure is not None:
@@ -187,9 +188,7 @@ class Vertex:
             # What has said that it is finished is whole, however its connection ends.
             if watch.finished and watch.failure is None:
                 return b""
-            if failure.reason in {FailureReason.TRUNCATED, FailureReason.RESET}:
-                raise AttemptFailed.because(FailureReason.CUT, failure.detail) from failure
-            raise
+            raise as_cut(failure) from failure
 
 
 class _Watch:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -21,16 +20,13 @@ from pydantic import SecretStr
 
 from proxy.settings import VertexSettings
 from proxy.upstreams.credentials import (
-    SCOPE,
     AdcCredentials,
     CredentialsUnavailable,
-    GoogleCredentials,
     PassthroughCredentials,
     StaticCredentials,
     credentials_for,
 )
-
-LIFE = 3600
+from tests.http.token_server import LIFE, Bench, TokenServer
 
 
 @pytest.fixture(scope="module")
@@ -39,96 +35,6 @@ def private_key() -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-
-
-class TokenServer:
-    """Hands out token-1, token-2 …; can refuse, and can hang until told otherwise."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.life = LIFE
-        self.error: dict[str, str] | None = None
-        self.open = asyncio.Event()
-        self.open.set()
-        self.arrived = asyncio.Event()
-
-    async def handle(self, request: web.Request) -> web.Response:
-        self.requests += 1
-        number = self.requests
-        form = await request.post()
-        assert "assertion" in form
-        self.arrived.set()
-        await self.open.wait()
-        if self.error is not None:
-            return web.json_response(self.error, status=400)
-        return web.json_response({"access_token": f"token-{number}", "expires_in": self.life, "token_type": "Bearer"})
-
-
-class Time:
-    """A monotonic clock and a sleep that only the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.asleep = asyncio.Event()
-        self.seconds = 0.0
-        self._wake = asyncio.Event()
-
-    def clock(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.asleep.set()
-        self._wake.clear()
-        await self._wake.wait()
-
-    async def settled(self) -> float:
-        """Wait until an attempt is over and the next one is due; in how many seconds."""
-        async with asyncio.timeout(10):
-            await self.asleep.wait()
-        return self.seconds
-
-    async def pass_by(self, seconds: float) -> float:
-        """Let the pause end that many seconds later, and the attempt after it; when the next one is due."""
-        self.now += seconds
-        self.asleep.clear()
-        self._wake.set()
-        return await self.settled()
-
-
-class Bench:
-    """Credentials, their token server, their time, and what they reported."""
-
-    def __init__(self, info: dict[str, str], server: TokenServer) -> None:
-        self.info = info
-        self.server = server
-        self.time = Time()
-        self.events: list[tuple[str, dict[str, Any]]] = []
-        self.loads = 0
-        self.credentials = self.make()
-
-    def make(self, **options: Any) -> AdcCredentials:
-        return AdcCredentials(
-            **{
-                "loader": self.load,
-                "clock": self.time.clock,
-                "sleep": self.time.sleep,
-                "on_event": lambda name, **fields: self.events.append((name, fields)),
-                **options,
-            }
-        )
-
-    def load(self) -> GoogleCredentials:
-        from google.oauth2 import service_account
-
-        self.loads += 1
-        assert threading.current_thread() is not threading.main_thread()
-        google: GoogleCredentials = service_account.Credentials.from_service_account_info(self.info, scopes=[SCOPE])
-        return google
-
-    async def token(self) -> str | None:
-        async with asyncio.timeout(10):
-            return await self.credentials.authorization("Bearer of the caller's")
 
 
 @pytest.fixture
@@ -158,7 +64,7 @@ async def test_a_start_that_waits_for_the_token_server(bench: Bench) -> None:
     async with asyncio.timeout(1):
         await bench.credentials.start()
     waiting = asyncio.create_task(bench.token())
-    await bench.server.arrived.wait()
+    await bench.server.request()
     assert not waiting.done()
     bench.server.open.set()
     assert await waiting == "Bearer token-1"
@@ -213,11 +119,10 @@ async def test_a_first_token_that_never_comes_holding_up_every_request(bench: Be
     await bench.credentials.start()
     with pytest.raises(CredentialsUnavailable):
         await bench.token()
+    await bench.server.request()
     bench.server.open.clear()
-    bench.time.now += 2
-    bench.time._wake.set()
-    bench.server.arrived.clear()
-    await bench.server.arrived.wait()  # while the next attempt hangs, requests fail over at once
+    await bench.time.let_pass(2)
+    await bench.server.request()  # while the next attempt hangs, requests fail over at once
     with pytest.raises(CredentialsUnavailable):
         await bench.token()
 
@@ -239,12 +144,12 @@ async def test_a_storm_of_401_reaching_the_token_server(bench: Bench) -> None:
     for _ in range(100):
         bench.credentials.rejected()
     assert not bench.credentials._renew.is_set()
+    await bench.server.request()
     bench.server.open.clear()
-    bench.server.arrived.clear()
     bench.time.asleep.clear()
     bench.time.now += 0.1
     bench.credentials.rejected()
-    await bench.server.arrived.wait()
+    await bench.server.request()
     bench.time.now += 10
     bench.credentials.rejected()  # of requests sent with the old token while the new one is on its way
     bench.server.open.set()
@@ -257,7 +162,7 @@ async def test_a_storm_of_401_reaching_the_token_server(bench: Bench) -> None:
 async def test_a_hanging_token_server_blocking_the_event_loop(bench: Bench) -> None:
     bench.server.open.clear()
     await bench.credentials.start()
-    await bench.server.arrived.wait()
+    await bench.server.request()
     loop = asyncio.get_running_loop()
     pauses = []
     for _ in range(20):
@@ -274,7 +179,7 @@ async def test_a_caller_who_leaves_taking_the_shared_renewal_along(bench: Bench)
     bench.server.open.clear()
     await bench.credentials.start()
     waiting = [asyncio.create_task(bench.token()) for _ in range(3)]
-    await bench.server.arrived.wait()
+    await bench.server.request()
     waiting[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting[0]
@@ -287,7 +192,7 @@ async def test_a_hanging_token_server_keeping_the_process_from_ending(bench: Ben
     bench.server.open.clear()
     await bench.credentials.start()
     waiting = asyncio.create_task(bench.token())
-    await bench.server.arrived.wait()
+    await bench.server.request()
     threads = [thread for thread in threading.enumerate() if thread.name == "vertex-credentials"]
     assert threads
     assert all(thread.daemon for thread in threads)
@@ -435,5 +340,5 @@ def test_a_kind_of_credentials_that_the_settings_did_not_ask_for() -> None:
 
 
 def test_google_auth_imported_on_the_way_to_serving() -> None:
-    code = "import sys, proxy.upstreams.credentials, proxy.settings; sys.exit('google.auth' in sys.modules or 'requests' in sys.modules)"
+    code = "import sys, proxy.upstreams.credentials; sys.exit(bool({'google.auth', 'requests'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -107,7 +107,8 @@ async def test_control_refuses_for_a_time_only(session: ClientSession, vertex: S
         assert (response.status, (await response.json())["refused_for_seconds"]) == (200, 0.03)
     with pytest.raises(ClientConnectionError):
         await text(session, vertex)
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(1):
+        await vertex.accepting()
     assert await text(session, vertex) == ANSWER
 
 

@@ -86,7 +86,8 @@ async def test_refusing_for_a_time(session: ClientSession, vertex: SimulatedVert
     await vertex.refuse(seconds=0.02)
     with pytest.raises(ClientConnectionError):
         await text(session, vertex)
-    await asyncio.sleep(0.03)
+    async with asyncio.timeout(1):
+        await vertex.accepting()
     assert await text(session, vertex) == ANSWER
     await vertex.refuse(seconds=1000)
     await vertex.accept()

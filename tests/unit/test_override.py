@@ -211,7 +211,7 @@ async def test_a_broken_file_that_drops_the_override_or_repeats_its_complaint(wa
     assert watch.changes == [CLAUDE]
     assert len(watch.errors) == 1
     assert watch.errors[0].startswith(f"{watch.path}: 'claud' is no mode")
-    assert watch.errors[0].endswith("(claude stays in force by this file)")
+    assert watch.errors[0].endswith("; its last good mode, claude, is kept")
     await watch.says("veretx")
     await watch.says("claude")
     await watch.says("veretx")
@@ -222,7 +222,7 @@ async def test_a_broken_file_that_drops_the_override_or_repeats_its_complaint(wa
 async def test_a_file_that_is_broken_at_the_start_passed_over(watch: Watch) -> None:
     await watch.says("claud")
     assert len(watch.errors) == 1
-    assert watch.errors[0].endswith("(nothing is overridden by this file)")
+    assert watch.errors[0].endswith("; it overrides nothing")
     assert watch.pauses == []
 
 
@@ -247,9 +247,11 @@ async def test_what_cannot_be_read_hanging_or_ending_the_watch(make: Callable[[P
     await watch.says("claude")
     watch.path.unlink()
     make(watch.path)
+    descriptors = len(os.listdir("/dev/fd"))
     async with asyncio.timeout(5):
         await watch.file.load_now()
         await watch.file.load_now()
+    assert len(os.listdir("/dev/fd")) == descriptors
     assert watch.changes == [CLAUDE]
     assert len(watch.errors) == 1
     assert "cannot be read" in watch.errors[0]

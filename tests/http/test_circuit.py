@@ -1,0 +1,160 @@
+"""The circuit under traffic: it trips on failures and on latency alone, nobody notices, and it closes again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proxy import events
+from proxy.simulator import Fault
+from tests.rig import circuit_is, expected, fim, path, rig
+
+if TYPE_CHECKING:
+    from tests.rig import Answered, Rig
+
+pytestmark = pytest.mark.virtual_time
+
+CALLERS = 50
+
+
+class Load:
+    """Steady callers, each asking anew when answered; half of them for streams."""
+
+    def __init__(self, proxy: Rig, callers: int = CALLERS, pause: float = 0.5) -> None:
+        self._proxy = proxy
+        self.answers: list[Answered] = []
+        self._pause = pause
+        self._stopped = False
+        self._tasks = [asyncio.create_task(self._call(number)) for number in range(callers)]
+
+    async def _call(self, number: int) -> None:
+        await asyncio.sleep(number * self._pause / CALLERS)
+        while not self._stopped:
+            self.answers.append(await self._proxy.ask(fim(stream=number % 2 == 0)))
+            await asyncio.sleep(self._pause)
+
+    async def stop(self) -> None:
+        self._stopped = True
+        await asyncio.gather(*self._tasks)
+
+    @property
+    def lost(self) -> list[Answered]:
+        texts = {expected("vertex"), expected("claude")}
+        return [answer for answer in self.answers if answer.status != 200 or answer.broken or answer.text not in texts]
+
+
+@pytest.mark.parametrize(
+    ("fault", "within"),
+    [
+        # Five failures in a row are noticed at once at this load.
+        (Fault(status=503), 1.0),
+        (Fault(reset_before_headers=True), 1.0),
+        (Fault(garbage_body=True), 1.0),
+        (None, 1.0),
+        # A hang, once the first calls are given up.
+        (Fault(delay_before_headers=60.0), 4.0),
+        # Half of the calls of a whole window, which was healthy until now.
+        (Fault(status=503, share=0.7), 10.0),
+    ],
+    ids=["503", "reset", "garbage", "refused", "hang", "70 % 503"],
+)
+async def test_a_request_is_lost_in_an_outage(fault: Fault | None, within: float) -> None:
+    async with rig() as proxy:
+        proxy.vertex.latency = proxy.claude.latency = 0.05
+        load = Load(proxy)
+        await asyncio.sleep(3)
+        assert circuit_is(proxy, "vertex", "closed")()
+        if fault is None:
+            await proxy.vertex.refuse()
+        proxy.vertex.fault = fault
+        seconds = await proxy.until(circuit_is(proxy, "vertex", "open"))
+        await asyncio.sleep(6)
+        assert proxy.metric("active_upstream", model="codestral-2", upstream="claude") == 1
+        proxy.vertex.fault = None
+        if fault is None:
+            await proxy.vertex.accept()
+        await proxy.until(circuit_is(proxy, "vertex", "closed"))
+        await asyncio.sleep(2)
+        await load.stop()
+        assert len(load.answers) > 1_000
+        assert load.lost == []
+        assert load.answers[-1].served_by == ("vertex", "primary")
+        assert seconds < within
+        there, back = proxy.seen(events.Switch)
+        assert (there.from_upstream, there.to_upstream, there.reason) == ("vertex", "claude", "circuit_open")
+        assert (back.from_upstream, back.to_upstream, back.reason) == ("claude", "vertex", "primary")
+
+
+async def test_a_brown_out_without_errors_goes_unnoticed() -> None:
+    """In 2023 latency went from one second to 240 without an error: the error rate alone would have missed it."""
+    async with rig() as proxy:
+        load = Load(proxy)
+        await asyncio.sleep(2)
+        proxy.vertex.latency = 1.8
+        await proxy.until(circuit_is(proxy, "vertex", "open"), seconds=15)
+        (moved,) = [event for event in proxy.seen(events.CircuitMoved) if event.upstream == "vertex"]
+        assert moved.transition.reason == "slow_rate"
+        assert moved.transition.failure_rate == 0
+        await asyncio.sleep(10)
+        proxy.vertex.latency = 0.0
+        await proxy.until(circuit_is(proxy, "vertex", "closed"))
+        await load.stop()
+        assert load.lost == []
+
+
+async def test_an_open_circuit_goes_on_hammering_vertex() -> None:
+    async with rig(BREAKER__OPEN_SECONDS="30") as proxy:
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(5):
+            await proxy.ask()
+        assert circuit_is(proxy, "vertex", "open")()
+        calls = proxy.vertex.calls
+        for _ in range(20):
+            answer = await proxy.ask()
+            assert answer.served_by == ("claude", "circuit_open")
+            assert "Proxy-Status" not in answer.headers
+        assert proxy.vertex.calls == calls
+
+
+async def test_a_retired_model_trips_the_circuits_of_the_others() -> None:
+    async with rig() as proxy:
+        for _ in range(10):
+            answer = await proxy.ask(fim(model="codestral-1999"), url=path("codestral-1999"))
+            assert answer.served_by[0] == "claude"
+        assert circuit_is(proxy, "vertex", "open", model="codestral-1999")()
+        assert (await proxy.ask()).served_by == ("vertex", "primary")
+        answer = await proxy.ask(fim(model="codestral-1999"), url=path("codestral-1999"))
+        assert answer.served_by == ("claude", "circuit_open")
+
+
+async def test_model_names_made_up_by_callers_fill_the_memory() -> None:
+    async with rig(PROBES__TARGETS="p/us-central1/mistralai/codestral-2") as proxy:
+        for number in range(100):
+            await proxy.ask(url=path(f"made-up-{number}"))
+        status = await proxy.status()
+        assert len([entry for entry in status["circuits"] if entry["upstream"] == "vertex"]) == 65
+        assert len(status["active"]) <= 65
+        assert (await proxy.ask()).served_by == ("vertex", "primary")
+
+
+async def test_refusals_for_capacity_open_the_circuit() -> None:
+    """429s come and go by the second; they spill the refused requests and say nothing of Vertex's health."""
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(status=429)
+        for _ in range(30):
+            assert (await proxy.ask()).served_by == ("claude", "throttled")
+        assert circuit_is(proxy, "vertex", "closed")()
+
+
+async def test_a_failing_trial_costs_its_caller_the_answer() -> None:
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(5):
+            await proxy.ask()
+        await proxy.until(circuit_is(proxy, "vertex", "half_open"))
+        answers = [await proxy.ask() for _ in range(6)]
+        assert {answer.text for answer in answers} == {expected("claude")}
+        assert [answer.served_by[1] for answer in answers] == ["server_error"] * 5 + ["circuit_open"]
+        assert circuit_is(proxy, "vertex", "open")()
