@@ -105,9 +105,7 @@ def show_summary(tally: Tally) -> None:
     table.add_row("added to a request that failed over", shown)
     console.print(table)
     settings = ", ".join(f"{name}={value}" for name, value in tally.script.settings.items())
-    console.print(
-        f"BREAKER__ settings of this demo, shorter than the defaults: {settings}", style="dim", highlight=False
-    )
+    console.print(f"shorter than the defaults here, as BREAKER__: {settings}", style="dim", highlight=False)
     for why in sorted(set(tally.lost)):
         console.print(f"lost {tally.lost.count(why)}: {why}", style="red", highlight=False)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from health.outcome import KINDS, FailureReason, OutcomeKind
@@ -39,6 +39,8 @@ class Metrics:
         clock: Callable[[], float],
     ) -> None:
         """`circuit(upstream, model)` gives the circuit whose ratios each scrape reads, at the time of `clock`."""
+        # A `_created` beside every counter would double the series and tells nothing that a scrape does not.
+        disable_created_metrics()
         self.registry = CollectorRegistry()
         self._upstreams = tuple(upstreams)
         self._circuit = circuit

@@ -141,7 +141,7 @@ class Rig:
         started = loop.time()
         while not holds():
             assert loop.time() - started < seconds, "it never came to hold"
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(min(0.05, seconds / 20))
         return loop.time() - started
 
 

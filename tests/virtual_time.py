@@ -11,7 +11,7 @@ import asyncio
 import selectors
 from typing import Any
 
-_SETTLE_SECONDS = 0.001
+_SETTLE_SECONDS = 0.0003
 """Real time given to the kernel to deliver what was just sent, before the clock jumps."""
 _STUCK_SECONDS = 20.0
 """Real time without any timer or event after which a test hangs for good."""

@@ -1,0 +1,150 @@
+"""What the admin listener shows: the metrics of the interface, a status that agrees with them, a switch told once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy import events
+from proxy.simulator import Fault
+from tests.rig import TARGET, circuit_is, fim, rig
+
+pytestmark = pytest.mark.virtual_time
+
+# The interface: names and labels are what dashboards and alerts are made of.
+INTERFACE = {
+    "requests_total": {"upstream", "code"},
+    "request_duration_seconds": {"upstream"},
+    "requests_in_flight": set(),
+    "upstream_attempts_total": {"upstream", "outcome"},
+    "upstream_failures_total": {"upstream", "reason"},
+    "upstream_time_to_first_byte_seconds": {"upstream"},
+    "breaker_state": {"upstream", "model", "state"},
+    "breaker_transitions_total": {"upstream", "model", "from_state", "to_state", "reason"},
+    "breaker_failure_ratio": {"upstream", "model"},
+    "breaker_slow_ratio": {"upstream", "model"},
+    "breaker_stale_results_total": {"upstream", "model"},
+    "switches_total": {"model", "from_upstream", "to_upstream", "reason"},
+    "switch_last_timestamp_seconds": {"model", "to_upstream"},
+    "active_upstream": {"model", "upstream"},
+    "failovers_total": {"reason"},
+    "requests_lost_total": {"reason"},
+    "probe_success": {"upstream", "model"},
+    "probes_total": {"upstream", "model", "result"},
+    "probe_duration_seconds": {"upstream", "model"},
+    "probe_last_run_timestamp_seconds": {"upstream", "model"},
+    "override_mode": {"mode"},
+    "override_expires_timestamp_seconds": set(),
+    "tokens_total": {"upstream", "kind"},
+    "build_info": {"version"},
+}
+PROBING = {"PROBES__TARGETS": TARGET, "PROBES__INTERVAL_SECONDS": "10"}
+
+
+async def test_a_metric_of_the_interface_is_missing_before_its_first_event() -> None:
+    """Prometheus' increase() needs a zero to start from: the first failure counts only if its series was there."""
+    async with rig(**PROBING) as proxy:
+        await proxy.until(lambda: len(proxy.seen(events.Probed)) == 2)
+        _, text = await proxy.admin("/metrics")
+        found: dict[str, set[str]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                found[re.sub(r"_(bucket|count|sum|created)$", "", sample.name)] = set(sample.labels) - {"le"}
+        assert {name.removeprefix("completion_proxy_"): labels for name, labels in found.items()} == INTERFACE
+
+
+async def test_openmetrics_is_not_spoken_when_it_is_asked_for() -> None:
+    async with rig() as proxy:
+        async with proxy.session.get(
+            proxy.app.admin_address + "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
+        ) as response:
+            assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+            assert list(parse_openmetrics(await response.text()))
+        _, text = await proxy.admin("/metrics")
+        assert "python_gc" not in text
+
+
+async def test_a_switch_is_told_differently_in_the_metric_the_status_and_the_event() -> None:
+    async with rig(PROBES__TARGETS=TARGET) as proxy:
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(6):
+            await proxy.ask()
+        (switch,) = proxy.seen(events.Switch)
+        labels = {"model": "codestral-2", "from_upstream": "vertex", "to_upstream": "claude", "reason": "circuit_open"}
+        assert proxy.metric("switches_total", **labels) == 1
+        assert proxy.metric("switch_last_timestamp_seconds", model="codestral-2", to_upstream="claude") == switch.at
+        status = await proxy.status()
+        (entry,) = status["switches"]
+        assert (entry["from"], entry["to"], entry["reason"]) == ("vertex", "claude", "circuit_open")
+        (active,) = status["active"]
+        assert (active["model"], active["upstream"], active["reason"]) == ("codestral-2", "claude", "circuit_open")
+        assert active["since"] == entry["at"]
+        (circuit,) = [entry for entry in status["circuits"] if entry["upstream"] == "vertex"]
+        assert (circuit["state"], circuit["reason"]) == ("open", "consecutive_failures")
+        assert circuit["open_until"] > circuit["since"]
+        moved = {"from_state": "closed", "to_state": "open", "reason": "consecutive_failures"}
+        assert proxy.metric("breaker_transitions_total", upstream="vertex", model="codestral-2", **moved) == 1
+
+
+async def test_requests_attempts_and_tokens_are_not_counted() -> None:
+    async with rig() as proxy:
+        for stream in (False, True):
+            await proxy.ask(fim(stream=stream))
+        assert proxy.metric("requests_total", upstream="vertex", code="200") == 2
+        assert proxy.metric("upstream_attempts_total", upstream="vertex", outcome="ok") == 2
+        assert proxy.metric("request_duration_seconds_count", upstream="vertex") == 2
+        assert proxy.metric("upstream_time_to_first_byte_seconds_count", upstream="vertex") == 2
+        tokens = proxy.metric("tokens_total", upstream="vertex", kind="output")
+        assert tokens > 0
+        proxy.vertex.fault = Fault(status=503)
+        for stream in (False, True):
+            await proxy.ask(fim(stream=stream))
+        assert proxy.metric("failovers_total", reason="server_error") == 2
+        assert proxy.metric("upstream_attempts_total", upstream="vertex", outcome="failed") == 2
+        assert proxy.metric("tokens_total", upstream="claude", kind="input") > 0
+        assert proxy.metric("tokens_total", upstream="vertex", kind="output") == tokens
+        assert proxy.metric("requests_in_flight") == 0
+
+
+async def test_a_late_result_of_an_earlier_state_is_counted_as_news() -> None:
+    async with rig() as proxy:
+        proxy.vertex.latency = 1.0
+        late = asyncio.create_task(proxy.ask())
+        await proxy.vertex.received(1)
+        proxy.vertex.latency = 0.0
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(5):
+            await proxy.ask()
+        assert circuit_is(proxy, "vertex", "open")()
+        assert (await late).served_by == ("vertex", "primary")
+        assert proxy.metric("breaker_stale_results_total", upstream="vertex", model="codestral-2") == 1
+        assert circuit_is(proxy, "vertex", "open")()
+
+
+async def test_the_process_is_called_dead_because_an_upstream_is() -> None:
+    async with rig(**PROBING) as proxy:
+        await proxy.vertex.refuse()
+        await proxy.claude.refuse()
+        await proxy.until(circuit_is(proxy, "vertex", "open"))
+        assert (await proxy.admin("/livez"))[0] == 200
+        assert (await proxy.admin("/readyz"))[0] == 200
+        assert (await proxy.admin("/nothing"))[0] == 404
+
+
+async def test_a_status_that_is_not_of_the_interface() -> None:
+    async with rig(**PROBING) as proxy:
+        await proxy.until(lambda: len(proxy.seen(events.Probed)) == 2)
+        _, text = await proxy.admin("/status.json")
+        status = json.loads(text)
+        assert set(status) == {"version", "started_at", "override", "circuits", "probes", "active", "switches"}
+        assert set(status["override"]) == {"mode", "source", "reason", "actor", "expires_at", "percent"}
+        assert set(status["circuits"][0]) == {
+            "upstream", "model", "state", "reason", "since", "calls", "failure_rate", "slow_rate", "open_until",
+        }  # fmt: skip
+        assert set(status["probes"][0]) == {"upstream", "model", "up", "last_result", "last_at", "duration_seconds"}
+        assert set(status["active"][0]) == {"model", "upstream", "reason", "since"}
