@@ -138,7 +138,7 @@ class BreakerSettings(_Group):
         default=5, ge=1, le=1_000, description="Calls let through to find out whether it may close."
     )
     ramp_seconds: SecondsOrZero = Field(
-        default=10.0, description="After closing, the share let through grows for so long; 0 for none."
+        default=10.0, description="After closing, the share let through is to grow for so long. Has no effect yet."
     )
 
 
@@ -202,7 +202,7 @@ class Settings(BaseSettings):
     stream_mode: AvailableStreamMode = Field(
         default=StreamMode.LIVE, description="`live`: a stream is passed on as it comes."
     )
-    max_body_bytes: int = Field(default=4_194_304, gt=0, description="The largest request body that is taken.")
+    max_body_bytes: int = Field(default=4_194_304, gt=0, description="A larger request body is not held: it goes to Vertex alone.")
     drain_seconds: SecondsOrZero = Field(default=25.0, description="How long running requests may take after SIGTERM.")
 
     @classmethod
