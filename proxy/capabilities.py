@@ -50,9 +50,11 @@ class Capabilities:
 _HEADROOM = 4096
 
 _4_5 = Capabilities(64_000, Sampling.EITHER, Thinking.OMIT)
-_4_6 = Capabilities(128_000, Sampling.EITHER, Thinking.OMIT)
+_4_6 = Capabilities(64_000, Sampling.EITHER, Thinking.OMIT)
 _4_7 = Capabilities(128_000, Sampling.NONE, Thinking.OMIT)
 _5 = Capabilities(128_000, Sampling.NONE, Thinking.DISABLED)
+# The documents differ on the limits of 4.6 and of Haiku 5.5; the lower one is taken by both.
+_HAIKU_5_5 = Capabilities(64_000, Sampling.NONE, Thinking.DISABLED)
 _ALWAYS_THINKS = Capabilities(128_000, Sampling.NONE, Thinking.LOW_EFFORT, _HEADROOM)
 
 _TABLE: dict[str, Capabilities] = {
@@ -65,7 +67,7 @@ _TABLE: dict[str, Capabilities] = {
     "claude-opus-4-8": _4_7,
     "claude-sonnet-5": _5,
     "claude-opus-5": _5,
-    "claude-haiku-5-5": _5,
+    "claude-haiku-5-5": _HAIKU_5_5,
     "claude-sonnet-5-5": Capabilities(128_000, Sampling.NONE, Thinking.BETWEEN_TOOLS),
     "claude-opus-5-5": _ALWAYS_THINKS,
     "claude-fable-5": _ALWAYS_THINKS,

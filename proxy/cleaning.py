@@ -61,11 +61,12 @@ class Inside:
 
     def _untagged(self, text: str) -> str:
         text = text.partition(self._closing)[0]
-        if fence := _FENCE.search(text):
+        if fence := _FENCE_ANYWHERE.search(text):
             return text[fence.start() :]
         return "" if _PROSE.match(text) or self._opening.startswith(text.strip()) else text
 
 
+_FENCE_ANYWHERE = re.compile(r"```[\w+#.-]*[ \t]*\r?\n")
 _FENCE = re.compile(r"\s*```[\w+#.-]*[ \t]*\r?\n")
 _FENCE_TO_BE = re.compile(r"\s*(?:`{0,2}|```[\w+#.-]*[ \t]*\r?)\Z")
 _FENCE_END = re.compile(r"\r?\n[ \t]*```[ \t]*\r?\n")
@@ -228,7 +229,11 @@ class WithoutSuffix:
         held, self._held = self._held, ""
         at = 0
         while at < len(held):
-            if self._repeats(held[at:], before="".join(self._before) + held[:at]):
+            overlap = held[at:]
+            if overlap.isspace():
+                # The line end before the closing tag, where the line ends anyway.
+                return held[:at] if "\n" in overlap else held
+            if self._repeats(overlap, held[:at]):
                 return held[:at]
             at = overlap_start(held, self._suffix, at + 1)
         return held
@@ -236,11 +241,9 @@ class WithoutSuffix:
     def _repeats(self, overlap: str, before: str) -> bool:
         """Whether `overlap`, which the answer ends and the suffix begins with, is there twice rather than by chance."""
         solid = "".join(overlap.split())
-        if not solid:
-            # The line end before the closing tag, where the line ends anyway.
-            return "\n" in overlap
         if _CLOSERS.issuperset(solid):
-            return not any(_closes(closer, before) for closer in solid)
+            before = "".join(self._before) + before
+            return not any(_closes(closer, before) for closer in set(solid))
         return len(solid) >= _TELLING or len(overlap.strip()) >= len(self._line)
 
 

@@ -205,6 +205,7 @@ class Failover:
             self._emit(FailedOver(walk.call.route.model, walk.failures[0].failed.reason))
 
         def end(outcome: Outcome) -> None:
+            reply.close()
             upstream.leave()
             self._settle(upstream.name, model, permit, outcome, content_at - started)
             if reply.usage is not None:

@@ -101,11 +101,12 @@ def _tags(prefix: str, suffix: str) -> _Tags:
     return _numbered(f"-{number}")
 
 
-_PATH = r"[\w.@+~-]*[./\\][\w./\\@+~-]*"
+# Bounded, for it is looked for in text that may have been written to keep a regular expression busy.
+_PATH = r"[\w.@+~-]{0,200}[./\\][\w./\\@+~-]{0,200}"
 _COMMENT = r"(?:#|//|--|;|%|/\*|<!--)"
 _PATH_COMMENT = re.compile(rf"\s*{_COMMENT}\s*(?:file|(?:file ?)?(?:path|name))\s*:\s*({_PATH})", re.IGNORECASE)
 _PATH_HEADER = re.compile(rf"\+\+\+\+\+ ({_PATH})\s*(?:\n|\Z)")
-_SHEBANG = re.compile(r"#!\s*\S*/(?:env\s+)?(python|bash|sh|zsh|node|ruby|perl|php|lua)\b")
+_SHEBANG = re.compile(r"#!\s*\S*/(?:env\s+)?(python|bash|sh|zsh|node|ruby|perl|php|lua)(?![a-z])")
 _INTERPRETED = {"sh": "bash", "zsh": "bash", "node": "javascript"}
 _LANGUAGES = {
     language: extensions.split()

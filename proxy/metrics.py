@@ -40,7 +40,7 @@ class Metrics:
     ) -> None:
         """`circuit(upstream, model)` gives the circuit whose ratios each scrape reads, at the time of `clock`."""
         # A `_created` beside every counter would double the series and tells nothing that a scrape does not.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._upstreams = tuple(upstreams)
         self._circuit = circuit

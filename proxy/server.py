@@ -40,11 +40,10 @@ NO_UPSTREAM = "none"
 """The `upstream` of requests that the proxy answered itself."""
 
 
-class Refused(Exception):
-    """The proxy answers by itself, with an error of its own."""
+class Refused:
+    """The proxy answers by itself, with an error of its own; `retry_after` in seconds."""
 
     def __init__(self, code: int, message: str, *, field: str | None = None, retry_after: float | None = None) -> None:
-        super().__init__(message)
         self.code = code
         self.body = google_error(code, message, field=field)
         self.retry_after = retry_after
@@ -100,9 +99,12 @@ class DataListener:
                 return self._refuse(request, served)
             upstream, code = served.upstream, served.reply.status
             return await self._send(request, served, started)
-        except Exception:
-            # The root of the request's task: a bug here must not show the caller another kind of server.
+        except Exception:  # noqa: BLE001 (the root of the request's task)
+            # A bug must not show the caller another kind of server.
             _log.exception("a request failed inside the proxy")
+            if upstream != NO_UPSTREAM:
+                # Part of an answer may be out: then nothing may follow it.
+                request.protocol.force_close()
             code = 500
             return self._refuse(request, Refused(500, "the proxy failed on this request"))
         finally:
@@ -121,6 +123,8 @@ class DataListener:
             body, tail = await self._body(request, started)
         except TimeoutError:
             return Refused(408, "the request's body did not come in time")
+        except web.RequestPayloadError:
+            return Refused(400, "the request's body is not framed as HTTP demands")
         call = Call(
             route=route,
             target=request.raw_path,
@@ -143,6 +147,10 @@ class DataListener:
         """The whole body; of one that is too large to be held, the first part of it and the rest."""
         pieces = []
         size = 0
+        if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            # The response's own bytes are counted from here.
+            request.writer.output_size = 0
         async with asyncio.timeout_at(started + self._total_seconds):
             while piece := await request.content.readany():
                 pieces.append(piece)
@@ -197,11 +205,15 @@ class DataListener:
                 if reply.rest is None:
                     # The upstream has done its part; how fast the caller reads is not its business.
                     served.end(reply.outcome)
+                    response.content_length = len(reply.body)
                     await response.prepare(request)
                     await response.write_eof(reply.body)
                 else:
                     await self._pump(request, response, served, reply.rest)
         except TimeoutError:
+            # It is the caller who does not read: what waits to be sent must not outlive the request.
+            if request.transport is not None:
+                request.transport.abort()
             self._break_off(request, served, FailureReason.TOTAL_TIMEOUT)
         except ConnectionError:
             # The caller is gone; cancellation usually says so first.

@@ -202,7 +202,9 @@ class Settings(BaseSettings):
     stream_mode: AvailableStreamMode = Field(
         default=StreamMode.LIVE, description="`live`: a stream is passed on as it comes."
     )
-    max_body_bytes: int = Field(default=4_194_304, gt=0, description="A larger request body is not held: it goes to Vertex alone.")
+    max_body_bytes: int = Field(
+        default=4_194_304, gt=0, description="A larger request body is not held: it goes to Vertex alone."
+    )
     drain_seconds: SecondsOrZero = Field(default=25.0, description="How long running requests may take after SIGTERM.")
 
     @classmethod

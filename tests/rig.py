@@ -166,13 +166,11 @@ def environment(vertex: str, claude: str, **settings: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def rig(
-    *, vertex: SimulatedVertex | None = None, claude: SimulatedClaude | None = None, **settings: str
-) -> AsyncIterator[Rig]:
+async def rig(**settings: str) -> AsyncIterator[Rig]:
     """A running rig; `settings` by their names without the prefix, "" to leave one of the usual out."""
     async with AsyncExitStack() as stack:
-        vertex = await stack.enter_async_context(vertex or SimulatedVertex())
-        claude = await stack.enter_async_context(claude or SimulatedClaude())
+        vertex = await stack.enter_async_context(SimulatedVertex())
+        claude = await stack.enter_async_context(SimulatedClaude())
         vertex.accepted_tokens = {VERTEX_TOKEN}
         claude.accepted_keys = {CLAUDE_KEY}
         session = await stack.enter_async_context(

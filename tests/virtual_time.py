@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 _SETTLE_SECONDS = 0.0003
 """Real time given to the kernel to deliver what was just sent, before the clock jumps."""
@@ -55,7 +62,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Jump."""
         self._now += seconds
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]
+    ) -> asyncio.Future[_T]:
         """As ever, and the clock stands still meanwhile."""
         future = super().run_in_executor(executor, func, *args)
         self.threads += 1

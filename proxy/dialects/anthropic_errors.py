@@ -14,7 +14,7 @@ from health.outcome import FailureReason, Outcome
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_BUSY = frozenset(("overloaded_error", "rate_limit_error"))
+_BUSY = ("overloaded_error", "rate_limit_error")
 _SPENT = frozenset(
     (
         "enforced_spend_limit_reached",

@@ -19,9 +19,12 @@ from proxy.dialects.base import Answer, Chat, Completion, FinishReason, Hole, In
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ROLES = frozenset(("system", "user", "assistant"))
+_ROLES = ("system", "user", "assistant")
 _NO_TOOLS = "tools cannot be answered by the backup"
 _JSON_ONLY = "Answer with one JSON value and nothing else: no text before or after it, no code fence."
+
+_MOST_STOPS = 64
+"""Each is looked for in each piece of a streamed answer."""
 
 _T = TypeVar("_T")
 
@@ -127,8 +130,9 @@ class ChunkWriter:
 
     def finish(self, finish_reason: FinishReason, usage: Usage) -> bytes:
         """The last chunk and the terminator."""
+        repetition = self._repetition()
         last = self._chunk("", f'"{_finish_reason(finish_reason)}"', f',"usage":{_encode(_usage(usage))}')
-        return self._repetition() + last + b"data: [DONE]\n\n"
+        return repetition + last + b"data: [DONE]\n\n"
 
     def _repetition(self) -> bytes:
         text, self._continued = self._continued, ""
@@ -220,7 +224,7 @@ class ChunkMonitor:
 
 
 def _is_mere_content(data: bytes) -> bool:
-    """Whether a chunk surely tells nothing but more content; by its bytes alone, for there are hundreds to an answer."""
+    """Whether a chunk surely tells nothing but more content; by its bytes, for there are hundreds to an answer."""
     return data.startswith(b"{") and not (b'"error"' in data or b'"usage"' in data or _FINISH_REASON(data))
 
 
@@ -371,4 +375,6 @@ def _stops(stop: Any) -> tuple[str, ...]:
     stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
     if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
         raise InvalidRequest("stop", "stop is neither a string nor a list of strings")
+    if len(stops) > _MOST_STOPS:
+        raise InvalidRequest("stop", f"more than {_MOST_STOPS} stops cannot be looked for by the backup")
     return tuple(text for text in stops if text)

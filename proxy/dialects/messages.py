@@ -265,7 +265,7 @@ class AnswerReader:
     `feed` until `finished` or `failure`, then `finish`. A stream that ends before either was cut.
     """
 
-    __slots__ = ("_blocks", "_counted", "_counts", "_events", "_text", "failure", "finished")
+    __slots__ = ("_blocks", "_counted", "_counts", "_events", "_text", "complete", "failure", "finished")
 
     def __init__(self, completion: Completion) -> None:
         self._events = SSEReader()
@@ -275,6 +275,8 @@ class AnswerReader:
         self._blocks: dict[object, bool] | None = None
         self.finished = False
         """Nothing more is needed: the message ended, or a stop or limit of the caller's was reached before it did."""
+        self.complete = False
+        """The message itself ended: no more of it will come."""
         self.failure: FailureReason | None = None
         """STREAM_ERROR or THROTTLED for an error event, MALFORMED for garbage, REFUSAL for a refusal without text."""
 
@@ -365,6 +367,7 @@ class AnswerReader:
         return ""
 
     def _message_stop(self, _event: dict[str, Any]) -> str:
+        self.complete = True
         self._text.end()
         return ""
 

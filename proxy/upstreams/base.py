@@ -101,6 +101,8 @@ class Reply:
     body: bytes
     rest: AsyncGenerator[bytes] | None = None
     """Raises AttemptFailed when the stream breaks; it must then not be ended as if it were complete."""
+    close: Callable[[], None] = lambda: None
+    """Lets go of the upstream's connection; must be called when `rest` is done with, begun or not."""
     outcome: Outcome = OK
     content_at: float | None = None
     """When the first content came, on the event loop's clock."""

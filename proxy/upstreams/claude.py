@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from multidict import CIMultiDict
 
-from health.outcome import OK, FailureReason
+from health.outcome import FailureReason
 from proxy.dialects import messages
 from proxy.dialects.base import InvalidRequest
-from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply
+from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply, as_cut
 from proxy.upstreams.transport import raw_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from proxy.dialects.base import Completion, StreamWriter, Usage
     from proxy.upstreams.transport import Exchange, Transport
@@ -126,26 +126,29 @@ class Claude:
         )
         exchange.content_at = reply.content_at
         reply.rest = self._rest(reply, exchange, translation, limits)
+        # A stop string of the caller's ends the answer early; closing is what ends it upstream, too.
+        reply.close = exchange.close
         return reply
 
     async def _rest(
         self, reply: Reply, exchange: Exchange, translation: _Translation, limits: Limits
     ) -> AsyncGenerator[bytes]:
-        try:
-            if not translation.finished:
-                async for piece in self._translated(exchange, translation, limits):
-                    yield piece
-            reply.usage = translation.usage
-            reply.outcome = OK
-        finally:
-            # A stop string of the caller's ends the answer early; closing is what ends it upstream, too.
-            exchange.close()
-
-    async def _translated(self, exchange: Exchange, translation: _Translation, limits: Limits) -> AsyncIterator[bytes]:
+        held_back = not translation.finished
         while not translation.finished:
-            if piece := translation.feed(await exchange.chunk(limits)):
+            if piece := translation.feed(await _chunk(exchange, limits)):
                 yield piece
-        yield translation.finish()
+        if held_back:
+            yield translation.finish()
+        reply.usage = translation.usage
+        if translation.complete:
+            await exchange.drain()
+
+
+async def _chunk(exchange: Exchange, limits: Limits) -> bytes:
+    try:
+        return await exchange.chunk(limits)
+    except AttemptFailed as failure:
+        raise as_cut(failure) from failure
 
 
 class _Translation:
@@ -158,6 +161,11 @@ class _Translation:
     @property
     def finished(self) -> bool:
         return self._reader.finished
+
+    @property
+    def complete(self) -> bool:
+        """Whether the upstream said all it had, rather than being stopped at what the caller asked for."""
+        return self._reader.complete
 
     @property
     def usage(self) -> Usage:

@@ -6,6 +6,7 @@ The only module that knows which HTTP client is used: the two small classes here
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ _NO_AUTOMATIC_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Typ
 
 
 _LARGE_BODY = 256 * 1024
+_DRAIN_SECONDS = 0.1
 
 
 def raw_url(origin: str, target: str) -> URL:
@@ -101,6 +103,13 @@ class Exchange:
                 # A whole answer that drips for the whole of the time is no better than one that stopped.
                 raise AttemptFailed.because(FailureReason.STALL)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def drain(self) -> None:
+        """Wait a moment for the proper end of a body that has said all, so that its connection can be used again."""
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while await self._response.content.readany():
+                    pass
 
     def close(self) -> None:
         """Done with it: a body read to its end frees the connection for reuse, anything less closes it."""

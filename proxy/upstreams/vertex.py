@@ -166,20 +166,18 @@ class Vertex:
             content_at=exchange.content_at,
         )
         reply.rest = self._rest(reply, exchange, watch, limits)
+        reply.close = exchange.close
         return reply
 
     async def _rest(self, reply: Reply, exchange: Exchange, watch: _Watch, limits: Limits) -> AsyncGenerator[bytes]:
-        try:
-            while piece := await self._next(exchange, watch, limits):
-                watch.see(piece)
-                yield piece
-            if watch.failure is not None:
-                raise AttemptFailed.because(watch.failure)
-            if not watch.finished:
-                raise AttemptFailed.because(FailureReason.CUT)
-            reply.usage = watch.usage
-        finally:
-            exchange.close()
+        while piece := await self._next(exchange, watch, limits):
+            watch.see(piece)
+            yield piece
+        if watch.failure is not None:
+            raise AttemptFailed.because(watch.failure)
+        if not watch.finished:
+            raise AttemptFailed.because(FailureReason.CUT)
+        reply.usage = watch.usage
 
     async def _next(self, exchange: Exchange, watch: _Watch, limits: Limits) -> bytes:
         try:

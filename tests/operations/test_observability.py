@@ -64,7 +64,7 @@ async def test_openmetrics_is_not_spoken_when_it_is_asked_for() -> None:
             proxy.app.admin_address + "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
         ) as response:
             assert response.headers["Content-Type"].startswith("application/openmetrics-text")
-            assert list(parse_openmetrics(await response.text()))
+            assert list(parse_openmetrics(await response.text()))  # type: ignore[no-untyped-call]
         _, text = await proxy.admin("/metrics")
         assert "python_gc" not in text
 

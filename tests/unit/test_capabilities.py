@@ -38,7 +38,7 @@ def test_an_unknown_model_is_sent_what_it_may_refuse(model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_that_thinks_has_no_room_for_the_answer(model: str) -> None:
     row = capabilities(model)
-    thinks = row.thinking is Thinking.LOW_EFFORT or row.thinking is Thinking.OMIT and "preview" in model
+    thinks = row.thinking is Thinking.LOW_EFFORT or (row.thinking is Thinking.OMIT and "preview" in model)
     assert (row.thinking_headroom > 0) == thinks
 
 

@@ -59,7 +59,7 @@ class TestRead:
         )
 
     def test_null_fields_and_missing_ones_are_refused(self) -> None:
-        nothing = dict.fromkeys(
+        nothing: dict[str, Any] = dict.fromkeys(
             ("suffix", "max_tokens", "temperature", "top_p", "stop", "stream", "model", "n", "tools", "response_format")
         )
         assert read(prompt="", **nothing) == read(prompt="") == Completion(task=Hole("", ""), model="codestral-2")
@@ -137,6 +137,7 @@ class TestRead:
             (b'{"prompt": "", "stop": 1}', "stop"),
             (b'{"prompt": "", "stop": false}', "stop"),
             (b'{"prompt": "", "stop": [1]}', "stop"),
+            (b'{"prompt": "", "stop": [' + b'"x", ' * 64 + b'"x"]}', "stop"),
             (b'{"prompt": "", "n": 2}', "n"),
             (b'{"prompt": "", "tools": [{}]}', "tools"),
             (b'{"messages": []}', "messages"),

@@ -35,6 +35,7 @@ def test_of_two_stops_that_end_together_half_of_the_longer_is_sent() -> None:
 
 
 def test_a_stop_that_ends_first_waits_for_a_longer_one() -> None:
+    assert through("abcd", "abcd", "bc") == ("a", True, False)
     stage = Stops(["abcd", "bc"], None)
     assert (stage.feed("abc"), stage.stopped) == ("a", True)
     assert stage.feed("d") == stage.finish() == ""
