@@ -148,20 +148,16 @@ class Failover:
                 pinned = False
 
     async def _ask(self, upstream: Upstream, walk: _Walk, *, forced: bool) -> Served:
-        now = self._clock()
-        total = walk.call.deadline
-        limits = Limits(
-            first_byte=min(now + self._timeouts.first_byte, total),
-            total=total,
-            idle=self._timeouts.idle,
-            patience=lambda: self._patience(walk, total),
-        )
-        await upstream.enter(limits.first_byte)
+        # The wait for a place is no latency of the upstream's; with nobody else to ask, it is worth all the time there is.
+        await upstream.enter(self._first_byte_by(walk.call) if walk.behind or walk.refused else walk.call.deadline)
         try:
-            return await self._attempt(upstream, walk, limits, self._permit(upstream, walk.call, forced=forced))
+            return await self._attempt(upstream, walk, self._permit(upstream, walk.call, forced=forced))
         except BaseException:
             upstream.leave()
             raise
+
+    def _first_byte_by(self, call: Call) -> float:
+        return min(self._clock() + self._timeouts.first_byte, call.deadline)
 
     def _permit(self, upstream: Upstream, call: Call, *, forced: bool) -> Permit | None:
         """Leave to ask, which the circuit will count; None where it says no and is asked all the same."""
@@ -173,13 +169,21 @@ class Failover:
                 raise
             return None
 
-    def _patience(self, walk: _Walk, total: float) -> float:
+    def _limits(self, walk: _Walk) -> Limits:
+        return Limits(
+            first_byte=self._first_byte_by(walk.call),
+            total=walk.call.deadline,
+            idle=self._timeouts.idle,
+            patience=lambda: self._patience(walk),
+        )
+
+    def _patience(self, walk: _Walk) -> float:
         """Until when to wait for an upstream that has shown no content within the first-byte time.
 
         Where another one is ready, no longer. Where none is, giving up would lose a request that this one may still
         answer, so what is left of the time is shared evenly with the last resorts.
         """
-        now = self._clock()
+        now, total = self._clock(), walk.call.deadline
         able = [upstream for upstream in walk.behind if upstream.unable(walk.call) is None]
         for upstream in able:
             if self._circuits.get(upstream.name, upstream.circuit_model(walk.call.route.model), now).admits(now):
@@ -187,11 +191,11 @@ class Failover:
         last_resorts = len(able) + len(walk.refused)
         return now + (total - now) / (1 + last_resorts) if last_resorts else total
 
-    async def _attempt(self, upstream: Upstream, walk: _Walk, limits: Limits, permit: Permit | None) -> Served:
+    async def _attempt(self, upstream: Upstream, walk: _Walk, permit: Permit | None) -> Served:
         model = upstream.circuit_model(walk.call.route.model)
         started = self._clock()
         try:
-            reply = await upstream.attempt(walk.call, limits)
+            reply = await upstream.attempt(walk.call, self._limits(walk))
         except AttemptFailed as failed:
             self._settle(upstream.name, model, permit, failed.outcome, None, failed.detail)
             raise

@@ -202,6 +202,19 @@ async def test_claude_is_asked_by_more_than_it_may_be_at_a_time() -> None:
         assert proxy.claude.max_in_flight == 3
 
 
+async def test_a_place_that_gets_free_late_is_not_waited_for() -> None:
+    """With nobody else to ask, a queue at the proxy's own limit is no reason to lose a request."""
+    async with rig(CLAUDE__MAX_CONCURRENCY="1") as proxy:
+        proxy.vertex.fault = Fault(status=503)
+        proxy.claude.latency = 2.0
+        answers = await asyncio.gather(*(proxy.ask() for _ in range(5)))
+        assert {answer.status for answer in answers} == {200}
+        assert max(answer.seconds for answer in answers) == pytest.approx(10, abs=0.5)
+        # The wait is no latency of Claude's: only what it took itself is measured.
+        total = proxy.metric("upstream_time_to_first_byte_seconds_sum", upstream="claude")
+        assert total == pytest.approx(10, abs=0.5)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_caller_leaves_and_the_upstream_goes_on(stream: bool) -> None:
     async with rig() as proxy:
