@@ -148,7 +148,7 @@ class Failover:
                 pinned = False
 
     async def _ask(self, upstream: Upstream, walk: _Walk, *, forced: bool) -> Served:
-        # The wait for a place is no latency of the upstream's; with nobody else to ask, it is worth all the time there is.
+        # Waiting for a place is no latency of the upstream's; with nobody else to ask, it may take all the time.
         await upstream.enter(self._first_byte_by(walk.call) if walk.behind or walk.refused else walk.call.deadline)
         try:
             return await self._attempt(upstream, walk, self._permit(upstream, walk.call, forced=forced))
