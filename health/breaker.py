@@ -186,12 +186,16 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
                 taken = len(self._trials) + self._trial_results.counts(now).calls
                 return taken < self.config.trial_calls and not self._hangs(now)
 
-    def acquire(self, now: float) -> Permit:
-        """Leave to make one call at `now`; raises CircuitOpen. An opening ends strictly after its time."""
+    def check(self, now: float) -> None:
+        """Raise the CircuitOpen that `acquire` would, and take no permit."""
         self.poll(now)
         if not self.admits(now):
             assert self.trip_reason is not None
             raise CircuitOpen(self.name, self.trip_reason, 0.0 if self.open_until is None else self.open_until - now)
+
+    def acquire(self, now: float) -> Permit:
+        """Leave to make one call at `now`; raises CircuitOpen. An opening ends strictly after its time."""
+        self.check(now)
         permit = Permit(self, now, self.generation, trial=self.circuit_state is CircuitState.HALF_OPEN)
         if permit.trial:
             self._trials[permit] = None

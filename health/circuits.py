@@ -34,6 +34,10 @@ class Circuits:
             circuits[model] = self._make(upstream, model, now)
         return circuits[model]
 
+    def label(self, upstream: str, model: str) -> str:
+        """The model of the circuit that judges calls to `model`: its own, or `OVERFLOW`."""
+        return model if model in self._circuits.get(upstream, ()) else OVERFLOW
+
     def __iter__(self) -> Iterator[tuple[str, str, CircuitBreaker]]:
         """Each upstream, model and circuit, as they were when the iteration began."""
         return iter(

@@ -116,6 +116,9 @@ class App:
         data = self._runners[0]
         for site in list(data.sites):
             await site.stop()
+        if data.server is not None:
+            # Idle connections are closed, busy ones after the answer that they wait for.
+            data.server.pre_shutdown()
         deadline = self._clock() + self._settings.drain_seconds
         while self._listener.in_flight and self._clock() < deadline:  # noqa: ASYNC110 (an event would cost each request)
             await asyncio.sleep(0.02)
@@ -258,9 +261,15 @@ class App:
         if self._override().mode is not OverrideMode.AUTO:
             self._hub.emit(events.OverrideChanged(self._override()))
         if self._settings.override_file is not None:
-            watched = OverrideFile(self._settings.override_file, self._board.set_file, self._override_rejected)
+            watched = OverrideFile(self._settings.override_file, self._take_override, self._override_rejected)
             await watched.load_now()
             self._spawn(watched.run(), "override file")
+
+    def _take_override(self, override: Override | None) -> None:
+        self._board.set_file(override)
+        if override is not None and override.expires_at is not None and override.expires_at <= self._wall_clock():
+            # What an operator writes and nothing obeys must not pass in silence.
+            self._override_rejected(f"{self._settings.override_file}: expired at {override.expires_at.isoformat()}")
 
     def _override_rejected(self, problem: str) -> None:
         self._hub.emit(events.OverrideRejected(problem))

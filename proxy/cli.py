@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="completion-proxy",
         description="A reverse proxy that keeps code completion alive: Vertex AI first, Claude when Vertex fails.",
     )
+    parser.add_argument("--version", action="version", version=f"completion-proxy {version('completion-proxy')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     serve = commands.add_parser("serve", help="run the proxy")
@@ -44,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     simulate = commands.add_parser("simulate", help="run the simulated providers alone")
-    simulate.add_argument("--vertex-port", type=int, default=9001, metavar="N", help="0 picks one (default 9001)")
-    simulate.add_argument("--claude-port", type=int, default=9002, metavar="N", help="0 picks one (default 9002)")
+    simulate.add_argument("--vertex-port", type=_port, default=9001, metavar="N", help="0 picks one (default 9001)")
+    simulate.add_argument("--claude-port", type=_port, default=9002, metavar="N", help="0 picks one (default 9002)")
     simulate.set_defaults(run=_simulate)
 
     check = commands.add_parser("check", help="validate the settings, then probe each upstream once")
@@ -58,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="as the admin listener gives it")
     status.set_defaults(run=_status)
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
 
 
 def _settings(options: argparse.Namespace) -> Settings | None:

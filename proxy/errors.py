@@ -34,7 +34,7 @@ def google_status(body: bytes) -> str | None:
     """The `status` of a Google-shaped error body, an array of one included; None for anything else."""
     try:
         error = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(error, list) and error:
         error = error[0]

@@ -19,7 +19,7 @@ from proxy.upstreams.base import AttemptFailed, Limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from health.breaker import Permit
+    from health.breaker import CircuitBreaker, Permit
     from health.circuits import Circuits
     from proxy.events import Event
     from proxy.routing import Plan
@@ -84,6 +84,10 @@ class NothingServed(Exception):
         return next((cause for cause in causes if isinstance(cause, InvalidRequest)), None)
 
 
+# What more time, or another moment, may repair; an upstream that failed in any other way would fail again.
+_MORE_TIME_MAY_HELP = frozenset({FailureReason.FIRST_BYTE_TIMEOUT, FailureReason.CONCURRENCY})
+
+
 @dataclass(slots=True)
 class _Walk:
     """One request's way through its plan."""
@@ -94,6 +98,8 @@ class _Walk:
     """Not asked yet."""
     refused: list[Upstream] = field(default_factory=list)
     """Those whose circuit said no: the last resorts."""
+    given_up: list[Upstream] = field(default_factory=list)
+    """Those that another one was asked instead of, though they might have answered with more time: the very last."""
     reason: str = ""
     failures: list[Failure] = field(default_factory=list)
     unable: list[Failure] = field(default_factory=list)
@@ -129,6 +135,9 @@ class Failover:
                     walk.reason = refusal_reason(refusal.reason)
                 walk.retry_after = max(walk.retry_after, refusal.retry_after)
             except AttemptFailed as failed:
+                asked_before = any(failure.upstream == upstream.name for failure in walk.failures)
+                if failed.reason in _MORE_TIME_MAY_HELP and not asked_before and call.tail is None:
+                    walk.given_up.append(upstream)
                 walk.failures.append(Failure(upstream.name, failed))
                 walk.reason = failed.reason
                 if call.is_over(self._clock()):
@@ -138,18 +147,23 @@ class Failover:
     def _candidates(self, walk: _Walk) -> Iterator[tuple[Upstream, bool]]:
         """Whom to ask next, decided when it comes to it: the plan's order, then those whose circuits said no."""
         pinned = walk.plan.pinned
-        for group in (walk.behind, walk.refused):
+        for group in (walk.behind, walk.refused, walk.given_up):
             while group:
                 upstream = group.pop(0)
                 if (unable := upstream.unable(walk.call)) is None:
-                    yield upstream, pinned or group is walk.refused
+                    yield upstream, pinned or group is not walk.behind
                 else:
                     walk.unable.append(Failure(upstream.name, unable))
+                    if pinned:
+                        walk.reason = unable.reason
                 pinned = False
 
     async def _ask(self, upstream: Upstream, walk: _Walk, *, forced: bool) -> Served:
+        if not forced:
+            self._circuit(upstream, walk.call).check(self._clock())
         # Waiting for a place is no latency of the upstream's; with nobody else to ask, it may take all the time.
-        await upstream.enter(self._first_byte_by(walk.call) if walk.behind or walk.refused else walk.call.deadline)
+        others = walk.behind or walk.refused or walk.given_up
+        await upstream.enter(self._first_byte_by(walk.call) if others else walk.call.deadline)
         try:
             return await self._attempt(upstream, walk, self._permit(upstream, walk.call, forced=forced))
         except BaseException:
@@ -161,17 +175,24 @@ class Failover:
 
     def _permit(self, upstream: Upstream, call: Call, *, forced: bool) -> Permit | None:
         """Leave to ask, which the circuit will count; None where it says no and is asked all the same."""
-        now = self._clock()
         try:
-            return self._circuits.get(upstream.name, upstream.circuit_model(call.route.model), now).acquire(now)
+            if call.tail is not None:
+                # How long an upload takes, and whether it arrives, says more of the caller's line than of the upstream.
+                self._circuit(upstream, call).check(self._clock())
+                return None
+            return self._circuit(upstream, call).acquire(self._clock())
         except CircuitOpen:
             if not forced:
                 raise
             return None
 
+    def _circuit(self, upstream: Upstream, call: Call) -> CircuitBreaker:
+        return self._circuits.get(upstream.name, upstream.circuit_model(call.route.model), self._clock())
+
     def _limits(self, walk: _Walk) -> Limits:
+        uploading = walk.call.tail is not None
         return Limits(
-            first_byte=self._first_byte_by(walk.call),
+            first_byte=walk.call.deadline if uploading else self._first_byte_by(walk.call),
             total=walk.call.deadline,
             idle=self._timeouts.idle,
             patience=lambda: self._patience(walk),
@@ -186,7 +207,7 @@ class Failover:
         now, total = self._clock(), walk.call.deadline
         able = [upstream for upstream in walk.behind if upstream.unable(walk.call) is None]
         for upstream in able:
-            if self._circuits.get(upstream.name, upstream.circuit_model(walk.call.route.model), now).admits(now):
+            if self._circuit(upstream, walk.call).admits(now):
                 return now
         last_resorts = len(able) + len(walk.refused)
         return now + (total - now) / (1 + last_resorts) if last_resorts else total
@@ -227,7 +248,8 @@ class Failover:
         detail: str = "",
     ) -> None:
         if permit is not None:
-            if permit.generation != permit.circuit.generation:
-                self._emit(StaleResult(upstream, model))
+            stale = permit.circuit.stale_results
             permit.settle(outcome, self._clock())
+            if permit.circuit.stale_results > stale:
+                self._emit(StaleResult(upstream, self._circuits.label(upstream, model)))
         self._emit(AttemptEnded(upstream, model, outcome, seconds_to_first_byte, detail))

@@ -12,7 +12,9 @@ from multidict import CIMultiDict
 from health.outcome import FailureReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    from multidict import MultiMapping
 
 UPSTREAM = "x-completion-proxy-upstream"
 REASON = "x-completion-proxy-reason"
@@ -61,15 +63,14 @@ _PROXY_ERRORS = {
 }
 
 
-def _connection_bound(headers: Mapping[str, str]) -> frozenset[str]:
-    """The names that this message's own Connection header binds to its connection, with the fixed ones."""
-    named = headers.get("Connection")
-    if not named:
+def _connection_bound(headers: MultiMapping[str]) -> frozenset[str]:
+    """The names that this message's own Connection headers bind to its connection, with the fixed ones."""
+    if not (named := headers.getall("Connection", ())):
         return HOP_BY_HOP
-    return HOP_BY_HOP | {token.strip().lower() for token in named.split(",")}
+    return HOP_BY_HOP | {token.strip().lower() for token in ",".join(named).split(",")}
 
 
-def to_vertex(headers: Mapping[str, str], authorization: str | None) -> CIMultiDict[str]:
+def to_vertex(headers: MultiMapping[str], authorization: str | None) -> CIMultiDict[str]:
     """The caller's headers as they go to Vertex: its own credential in place of `authorization` where that is given.
 
     Content-Length is left to the transport, which frames the body anew.
@@ -91,7 +92,7 @@ def to_vertex(headers: Mapping[str, str], authorization: str | None) -> CIMultiD
     return sent
 
 
-def to_caller(headers: Mapping[str, str]) -> CIMultiDict[str]:
+def to_caller(headers: MultiMapping[str]) -> CIMultiDict[str]:
     """An upstream's answer headers as they go to the caller: all but those of the connection."""
     bound = _connection_bound(headers)
     sent: CIMultiDict[str] = CIMultiDict()

@@ -6,6 +6,7 @@ first event of each. The registry is the process's own: no collector of the libr
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -134,11 +135,12 @@ class Metrics:
                 self._tokens.labels(upstream, token_kind)
             self._requests.labels(upstream, "200")
         self._duration.labels(NO_UPSTREAM)
-        for code in ("401", "404", "503"):
+        for code in ("400", "401", "404", "408", "413", "499", "500", "503", "504"):
             self._requests.labels(NO_UPSTREAM, code)
         for reason in FailureReason:
             self._failovers.labels(reason)
             self._lost.labels(reason)
+        self._lost.labels("internal")
         for mode in OverrideMode:
             self._override.labels(mode).set(mode is OverrideMode.AUTO)
 
@@ -196,7 +198,8 @@ class Metrics:
         self._switched_at.labels(event.model, event.to_upstream).set(event.at)
 
     def _on_probe_started(self, event: events.ProbeStarted) -> None:
-        self._probe_success.labels(event.upstream, event.model)
+        # Neither 0 nor 1 before the first result: an alert on 0 must not fire at every start.
+        self._probe_success.labels(event.upstream, event.model).set(math.nan)
         for kind in OutcomeKind:
             self._probes.labels(event.upstream, event.model, kind)
 

@@ -30,6 +30,12 @@ _SUFFIX = '", "Thursday", "Friday"]\n'
 _ANSWER = "Wednesday"
 _MAX_TOKENS = 16
 
+_HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": "completion-proxy-probe",
+    "Accept-Encoding": "identity",
+}
+
 # Spellings of 2405 in a path are versions of one model name in the body.
 _BODY_MODELS = {"codestral@2405": "codestral", "codestral-2405": "codestral"}
 
@@ -56,7 +62,7 @@ def probe_call(target: ProbeTarget | None, dialect: Dialect, deadline: float) ->
     return Call(
         route=route,
         target=path,
-        headers=CIMultiDict({"Content-Type": "application/json", "User-Agent": "completion-proxy-probe"}),
+        headers=CIMultiDict(_HEADERS),
         body=json.dumps(body).encode(),
         caller=Caller(key=b"probe", may_use_claude=True),
         dialect=dialect,
@@ -103,13 +109,14 @@ class Check:
         except AttemptFailed as failed:
             self.detail = failed.detail
             return _as_seen_by_a_probe(failed.outcome)
+        reply.close()
         if reply.usage is not None:
             self._emit(TokensUsed(self._upstream.name, reply.usage))
         if reply.outcome.kind is not OutcomeKind.OK:
             # The caller's fault in traffic; here the caller is the proxy itself.
             self.detail = f"{reply.status}"
             return Outcome(OutcomeKind.MISCONFIGURED, FailureReason.REJECTED)
-        if _ANSWER not in self._dialect.text(reply.body):
+        if reply.rest is not None or _ANSWER not in self._dialect.text(reply.body):
             return Outcome.failure(FailureReason.WRONG_ANSWER)
         return OK
 

@@ -20,22 +20,23 @@ from proxy.callers import NotAdmitted
 from proxy.errors import google_error
 from proxy.events import RequestEnded, RequestLost, RequestStarted
 from proxy.failover import NothingServed, Served
-from proxy.upstreams.base import AttemptFailed, Call
+from proxy.upstreams.base import AttemptFailed, Call, Tail
 from proxy.upstreams.vertex import Vertex
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from aiohttp.web_request import BaseRequest
 
     from proxy.callers import Caller, Callers
     from proxy.dialects.base import Dialect
     from proxy.events import Event
-    from proxy.failover import Failover
+    from proxy.failover import Failover, Failure
     from proxy.routing import Plan
 
 _log = logging.getLogger(__name__)
 
+_GRACE_SECONDS = 0.05
 NO_UPSTREAM = "none"
 """The `upstream` of requests that the proxy answered itself."""
 
@@ -43,8 +44,17 @@ NO_UPSTREAM = "none"
 class Refused:
     """The proxy answers by itself, with an error of its own; `retry_after` in seconds."""
 
-    def __init__(self, code: int, message: str, *, field: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        *,
+        field: str | None = None,
+        retry_after: float | None = None,
+        failures: Sequence[Failure] = (),
+    ) -> None:
         self.code = code
+        self.failures = failures
         self.body = google_error(code, message, field=field)
         self.retry_after = retry_after
 
@@ -106,6 +116,7 @@ class DataListener:
                 # Part of an answer may be out: then nothing may follow it.
                 request.protocol.force_close()
             code = 500
+            self._emit(RequestLost("", "internal"))
             return self._refuse(request, Refused(500, "the proxy failed on this request"))
         finally:
             self.in_flight -= 1
@@ -143,7 +154,7 @@ class DataListener:
         self._remember(caller, served)
         return served
 
-    async def _body(self, request: BaseRequest, started: float) -> tuple[bytes, AsyncIterator[bytes] | None]:
+    async def _body(self, request: BaseRequest, started: float) -> tuple[bytes, Tail | None]:
         """The whole body; of one that is too large to be held, the first part of it and the rest."""
         pieces = []
         size = 0
@@ -156,7 +167,7 @@ class DataListener:
                 pieces.append(piece)
                 size += len(piece)
                 if size > self._largest_body:
-                    return b"".join(pieces), request.content.iter_any()
+                    return b"".join(pieces), Tail(request.content.iter_any(), broken_by=web.RequestPayloadError)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), None
 
     def _remember(self, caller: Caller, served: Served) -> None:
@@ -169,23 +180,34 @@ class DataListener:
 
     def _nothing_served(self, call: Call, failure: NothingServed) -> Served | Refused:
         model = call.route.model
-        if (invalid := failure.invalid) is not None:
+        if call.tail is not None and call.tail.broken:
+            return Refused(400, "the request's body is not framed as HTTP demands")
+        if call.tail is not None and not call.tail.complete and call.is_over(self._clock()):
+            return Refused(408, "the request's body did not come in time")
+        answer = failure.answer
+        # A refusal for capacity is worth another try as it stands; in an outage the caller must know what to change.
+        throttled = answer is not None and answer.failed.reason is FailureReason.THROTTLED
+        if (invalid := failure.invalid) is not None and not throttled:
             code = 413 if call.tail is not None else 400
             return Refused(code, f"{invalid.field}: {invalid.message}", field=invalid.field)
-        if any(unable.failed.reason is FailureReason.NOT_ALLOWED for unable in failure.unable):
+        not_allowed = any(unable.failed.reason is FailureReason.NOT_ALLOWED for unable in failure.unable)
+        if not_allowed and answer is None:
             return Refused(401, "the model's provider cannot be reached to check this caller's credentials")
         self._emit(RequestLost(model, failure.reason))
-        if (answer := failure.answer) is not None and answer.failed.reply is not None:
+        if answer is not None and answer.failed.reply is not None:
             reply, reason = answer.failed.reply, answer.failed.reason
             return Served(answer.upstream, model, reason, reply, failure.failures, end=lambda _outcome: None)
+        code, message = 503, "no model provider can serve this request now"
         if call.is_over(self._clock()):
-            return Refused(504, "no answer within the time limit", retry_after=failure.retry_after)
-        return Refused(503, "no model provider can serve this request now", retry_after=failure.retry_after)
+            code, message = 504, "no answer within the time limit"
+        return Refused(code, message, retry_after=failure.retry_after, failures=failure.failures)
 
     def _refuse(self, request: BaseRequest, refusal: Refused) -> web.StreamResponse:
         response = web.Response(status=refusal.code, body=refusal.body, content_type="application/json")
         if refusal.retry_after is not None:
             response.headers[hdrs.RETRY_AFTER] = str(math.ceil(refusal.retry_after))
+        if refusal.failures:
+            response.headers[headers.PROXY_STATUS] = _proxy_status(refusal.failures)
         if not request.content.at_eof() or self.draining:
             response.force_close()
         return response
@@ -193,15 +215,16 @@ class DataListener:
     async def _send(self, request: BaseRequest, served: Served, started: float) -> web.StreamResponse:
         """Send a reply; from its first byte on nothing can be repaired, only ended or broken off."""
         reply = served.reply
-        response = RelayedResponse(status=reply.status, headers=reply.headers)
+        response = RelayedResponse(status=reply.status, reason=reply.reason, headers=reply.headers)
         response.headers[headers.UPSTREAM] = served.upstream
         response.headers[headers.REASON] = served.reason
         if served.failures:
-            response.headers[headers.PROXY_STATUS] = _proxy_status(served)
+            response.headers[headers.PROXY_STATUS] = _proxy_status(served.failures)
         if self.draining:
             response.force_close()
         try:
-            async with asyncio.timeout_at(started + self._total_seconds):
+            # A moment after the attempt's own limit, which knows better whose fault it is.
+            async with asyncio.timeout_at(started + self._total_seconds + _GRACE_SECONDS):
                 if reply.rest is None:
                     # The upstream has done its part; how fast the caller reads is not its business.
                     served.end(reply.outcome)
@@ -248,8 +271,8 @@ class DataListener:
         request.protocol.force_close()
 
 
-def _proxy_status(served: Served) -> str:
+def _proxy_status(failures: Sequence[Failure]) -> str:
     return headers.proxy_status(
         (failure.upstream, failure.failed.reason, failure.failed.reply.status if failure.failed.reply else None)
-        for failure in served.failures
+        for failure in failures
     )

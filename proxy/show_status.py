@@ -33,7 +33,8 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     why = f" ({override['reason']})" if override["reason"] else ""
     until = f" until {override['expires_at']}" if override["expires_at"] else ""
     yield f"completion-proxy {status['version']}, up since {status['started_at']}"
-    yield f"override   {override['mode']} from {override['source']}{why}{until}"
+    share = f" for {override['percent']:g}% of the callers" if override["percent"] < 100 else ""
+    yield f"override   {override['mode']} from {override['source']}{share}{why}{until}"
     for entry in status["active"]:
         yield f"serving    {entry['model']}: {entry['upstream']} ({entry['reason']}) since {entry['since']}"
     for entry in status["circuits"]:

@@ -256,7 +256,7 @@ def _counted(value: dict[str, Any]) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    return Usage(*(count if isinstance(count, int) else 0 for count in counts))
+    return Usage(*(count if type(count) is int and count > 0 else 0 for count in counts))
 
 
 def _finish_reason(reason: FinishReason) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .claude import SimulatedClaude
 from .vertex import SimulatedVertex
@@ -47,17 +47,20 @@ async def simulate(vertex_port: int, claude_port: int, echo: Callable[[str], Non
     `echo` is given the guide, once both listen. Raises OSError if a port is taken.
     """
     vertex, claude = SimulatedVertex(), SimulatedClaude()
-    try:
-        await vertex.start(port=vertex_port)
-        await claude.start(port=claude_port)
-        echo(GUIDE.format(vertex=vertex.url, claude=claude.url))
-        await _interrupted()
-    finally:
-        await vertex.stop()
-        await claude.stop()
+    with _interruption() as interrupted:
+        try:
+            await vertex.start(port=vertex_port)
+            await claude.start(port=claude_port)
+            echo(GUIDE.format(vertex=vertex.url, claude=claude.url))
+            await interrupted.wait()
+        finally:
+            await vertex.stop()
+            await claude.stop()
 
 
-async def _interrupted() -> None:
+@contextlib.contextmanager
+def _interruption() -> Iterator[asyncio.Event]:
+    """Set by a signal, from before anything is said: who has read the guide may end it at once."""
     loop = asyncio.get_running_loop()
     interrupted = asyncio.Event()
     with contextlib.ExitStack() as restored:
@@ -66,4 +69,4 @@ async def _interrupted() -> None:
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(each, interrupted.set)
                 restored.callback(loop.remove_signal_handler, each)
-        await interrupted.wait()
+        yield interrupted

@@ -16,9 +16,9 @@ from proxy.dialects.base import InvalidRequest
 from proxy.upstreams.codings import decode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 
-    from multidict import CIMultiDict
+    from multidict import CIMultiDict, MultiMapping
 
     from proxy.callers import Caller
     from proxy.dialects.base import Completion, Dialect, Usage
@@ -44,20 +44,24 @@ class Limits:
     async def before_content(self, awaited: Coroutine[Any, Any, T]) -> T:
         """Await what must come before the first content. Raises AttemptFailed when it does not."""
         timeout = asyncio.timeout_at(self.total)
-        timer = asyncio.get_running_loop().call_at(self.first_byte, self._late, timeout)
+        timer = None
+        if self.first_byte < self.total:
+            timer = asyncio.get_running_loop().call_at(self.first_byte, self._late, timeout)
         try:
             async with timeout:
                 return await awaited
         except TimeoutError as error:
             raise AttemptFailed.because(FailureReason.FIRST_BYTE_TIMEOUT) from error
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
 
     def _late(self, timeout: asyncio.Timeout) -> None:
         if not self.extended:
             self.extended = True
             self.first_byte = max(self.first_byte, min(self.patience(), self.total))
-        timeout.reschedule(self.first_byte)
+        if not timeout.expired():
+            timeout.reschedule(self.first_byte)
 
 
 class AttemptFailed(Exception):
@@ -99,6 +103,8 @@ class Reply:
     status: int
     headers: CIMultiDict[str]
     body: bytes
+    reason: str | None = None
+    """The reason phrase of an answer that is passed on."""
     rest: AsyncGenerator[bytes] | None = None
     """Raises AttemptFailed when the stream breaks; it must then not be ended as if it were complete."""
     close: Callable[[], None] = lambda: None
@@ -110,6 +116,28 @@ class Reply:
     """What the upstream counted; of a stream, once `rest` is exhausted."""
 
 
+class Tail:
+    """What is still to come of a request too large to be held: it can be sent only once; remembers how that went."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], *, broken_by: type[Exception]) -> None:
+        """`broken_by` is what `pieces` raises where the caller's framing is wrong."""
+        self._pieces = pieces
+        self._broken_by = broken_by
+        self.complete = False
+        """All of it has come."""
+        self.broken = False
+        """The rest of it will not come: its framing is wrong."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._pieces:
+                yield piece
+            self.complete = True
+        except self._broken_by:
+            self.broken = True
+            raise
+
+
 @dataclass(kw_only=True)
 class Call:
     """One request of a caller on its way through the plan; `body` is untouched, and read only when it has to be."""
@@ -117,10 +145,10 @@ class Call:
     route: Route
     target: str
     """The raw path and query, as they came."""
-    headers: Mapping[str, str]
+    headers: MultiMapping[str]
     body: bytes
-    tail: AsyncIterator[bytes] | None = None
-    """What follows `body` of a request too large to be held: it can be sent only once."""
+    tail: Tail | None = None
+    """What follows `body` of a request too large to be held."""
     caller: Caller
     dialect: Dialect
     deadline: float
@@ -137,6 +165,9 @@ class Call:
         """What the caller asks for. Raises InvalidRequest that names the field."""
         if self.tail is not None:
             raise InvalidRequest("body", f"the body is larger than {self.largest_body} bytes (MAX_BODY_BYTES)")
+        content_type = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if content_type and content_type != "application/json" and not content_type.endswith("+json"):
+            raise InvalidRequest("content-type", "must be application/json")
         body = decode(self.body, self.headers.get("Content-Encoding", ""), limit=max(self.largest_body, len(self.body)))
         return self.dialect.read(body, model=self.route.model, streaming_method=self.route.streaming_method)
 

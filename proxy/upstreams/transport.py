@@ -49,6 +49,7 @@ class Exchange:
         self._response = response
         self._loop = clock
         self.status = response.status
+        self.reason = response.reason
         self.headers: CIMultiDictProxy[str] = response.headers
         self.content_at: float | None = None
         """When the first byte of the body came, on the event loop's clock."""
@@ -99,10 +100,18 @@ class Exchange:
             size += len(piece)
             if size > LARGEST_ANSWER:
                 raise AttemptFailed.because(FailureReason.MALFORMED, f"an answer of more than {LARGEST_ANSWER} bytes")
-            if self._loop.time() >= limits.total:
-                # A whole answer that drips for the whole of the time is no better than one that stopped.
-                raise AttemptFailed.because(FailureReason.STALL)
+            if self._drips(limits):
+                raise AttemptFailed.because(FailureReason.STALL, "a whole answer that drips")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _drips(self, limits: Limits) -> bool:
+        """Whether a whole answer has begun too long ago: it is written when all of it is there, and comes in one go.
+
+        Nothing of it has been sent on, so it may be given up for one that is quicker.
+        """
+        assert self.content_at is not None
+        now = self._loop.time()
+        return now > self.content_at + 2 * limits.idle and now >= min(limits.patience(), limits.total - limits.idle)
 
     async def drain(self) -> None:
         """Wait a moment for the proper end of a body that has said all, so that its connection can be used again."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from proxy.dialects.base import StreamMonitor, Usage
+    from proxy.upstreams.base import Tail
     from proxy.upstreams.credentials import Credentials
     from proxy.upstreams.transport import Exchange, Transport
 
@@ -161,6 +162,7 @@ class Vertex:
         exchange.content_at = self._loop.time()
         reply = Reply(
             status=exchange.status,
+            reason=exchange.reason,
             headers=headers.to_caller(exchange.headers),
             body=held,
             content_at=exchange.content_at,
@@ -233,6 +235,7 @@ async def _read(exchange: Exchange, limits: Limits) -> Reply:
     body = await exchange.read(limits)
     return Reply(
         status=exchange.status,
+        reason=exchange.reason,
         headers=headers.to_caller(exchange.headers),
         body=body,
         content_at=exchange.content_at,
@@ -244,7 +247,7 @@ def _retry_after(exchange: Exchange) -> float | None:
     return float(value) if value.isdecimal() else None
 
 
-async def _chained(head: bytes, tail: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _chained(head: bytes, tail: Tail) -> AsyncIterator[bytes]:
     yield head
     async for piece in tail:
         yield piece

@@ -78,9 +78,12 @@ async def test_a_caller_without_a_credential_reaches_claude() -> None:
     async with rig(**PASSTHROUGH) as proxy:
         proxy.vertex.fault = Fault(status=503)
         answer = await proxy.ask(headers={"Authorization": ""})
-        assert answer.status == 401
+        assert (answer.status, answer.served_by) == (503, ("vertex", "server_error"))
+        await proxy.vertex.refuse()
+        answer = await proxy.ask(headers={"Authorization": ""})
+        assert (answer.status, answer.json["error"]["status"]) == (401, "UNAUTHENTICATED")
         assert not proxy.claude.calls
-        assert (await proxy.ask()).served_by == ("claude", "server_error")
+        assert (await proxy.ask()).served_by == ("claude", "connect")
 
 
 @pytest.mark.virtual_time

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from proxy.simulator import Fault
-from tests.rig import expected, fim, rig
+from tests.rig import expected, fim, path, rig
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.virtual_time
 
@@ -110,3 +114,38 @@ async def test_lone_surrogates_from_an_editor_break_the_failover() -> None:
         answer = await proxy.ask(body)
         assert answer.status == 200
         assert answer.served_by == ("claude", "connect")
+
+
+async def _stalled(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+    await asyncio.sleep(3_600)
+
+
+async def test_a_large_upload_that_stalls_is_held_against_vertex() -> None:
+    async with rig(MAX_BODY_BYTES="1000", BREAKER__CONSECUTIVE_FAILURES="2") as proxy:
+        for _ in range(4):
+            async with proxy.session.post(proxy.app.address + path(), data=_stalled(b"x" * 5_000)) as response:
+                assert response.status == 408
+        (vertex,) = [entry for entry in (await proxy.status())["circuits"] if entry["upstream"] == "vertex"]
+        assert (vertex["state"], vertex["calls"]) == ("closed", 0)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded"])
+async def test_a_wrong_content_type_reaches_claude(content_type: str) -> None:
+    async with rig() as proxy:
+        await proxy.vertex.refuse()
+        answer = await proxy.ask(headers={"Content-Type": content_type})
+        assert answer.status == 400
+        assert "content-type" in answer.json["error"]["message"]
+        answer = await proxy.ask(headers={"Content-Type": "application/json; charset=utf-8"})
+        assert answer.served_by == ("claude", "connect")
+
+
+async def test_a_refusal_for_capacity_is_told_as_the_callers_mistake() -> None:
+    """What Claude cannot be asked may still be asked of Vertex in a moment: its 429 says so, a 400 would not."""
+    tools: list[dict[str, Any]] = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    body = {"model": "codestral-2", "messages": [{"role": "user", "content": "x"}], "tools": tools}
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(status=429)
+        answer = await proxy.ask(body)
+        assert (answer.status, answer.served_by) == (429, ("vertex", "throttled"))

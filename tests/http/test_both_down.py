@@ -53,6 +53,7 @@ async def test_something_of_anthropics_reaches_the_caller(fault: Fault) -> None:
         everything = f"{answer.headers!r} {answer.body!r}".lower()
         for word in ("anthropic", "overloaded", "request_id", "msg_", "haiku", CLAUDE_KEY, VERTEX_TOKEN):
             assert word not in everything
+        assert 'next-hop="vertex"; error=connection_refused' in answer.headers["Proxy-Status"]
         (lost,) = proxy.seen(events.RequestLost)
         assert lost.model == "codestral-2"
 

@@ -139,6 +139,21 @@ async def test_model_names_made_up_by_callers_fill_the_memory() -> None:
         assert (await proxy.ask()).served_by == ("vertex", "primary")
 
 
+async def test_a_late_result_of_a_model_beyond_the_limit_makes_a_time_series_of_its_own() -> None:
+    async with rig() as proxy:
+        for number in range(64):
+            await proxy.ask(url=path(f"made-up-{number}"))
+        proxy.vertex.models["beyond"] = frozenset({"codestral-2"})
+        proxy.vertex.latency = 1.0
+        late = asyncio.create_task(proxy.ask(url=path("beyond")))
+        await asyncio.sleep(0.5)
+        for _ in range(5):
+            await proxy.ask(url=path("made-up-64"))
+        assert circuit_is(proxy, "vertex", "open", model="other")()
+        assert (await late).served_by == ("vertex", "primary")
+        assert proxy.metric("breaker_stale_results_total", upstream="vertex", model="other") == 1
+
+
 async def test_refusals_for_capacity_open_the_circuit() -> None:
     """429s come and go by the second; they spill the refused requests and say nothing of Vertex's health."""
     async with rig() as proxy:

@@ -294,3 +294,41 @@ async def test_an_empty_completion_is_taken_for_a_failure() -> None:
         answer = await proxy.ask(fim(stream=True))
         assert answer.served_by == ("vertex", "primary")
         assert answer.body.decode() == stream
+
+
+async def test_a_queue_for_claude_loses_requests_while_the_circuit_is_open() -> None:
+    """Asking a dead Vertex as a last resort is no reason to leave the queue for good."""
+    async with rig(CLAUDE__MAX_CONCURRENCY="1", BREAKER__OPEN_SECONDS="60") as proxy:
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(5):
+            await proxy.ask()
+        proxy.claude.latency = 1.0
+        answers = await asyncio.gather(*(proxy.ask() for _ in range(6)))
+        assert [answer.status for answer in answers] == [200] * 6
+
+
+async def test_a_slow_vertex_is_given_up_for_a_claude_that_refuses() -> None:
+    """A failover is a sharp rise of traffic, which Anthropic answers with 429: then Vertex, slow as it is, must do."""
+    async with rig() as proxy:
+        proxy.vertex.latency = 3.5
+        proxy.claude.fault = Fault(status=429)
+        for stream in (False, True):
+            answer = await proxy.ask(fim(stream=stream))
+            assert (answer.status, answer.text) == (200, expected("vertex"))
+            assert answer.served_by == ("vertex", "throttled")
+
+
+async def test_a_hostile_error_body_costs_the_answer() -> None:
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(status=400, body=b"[" * 200_000, headers={"Content-Type": "application/json"})
+        assert (await proxy.ask()).status == 400
+        proxy.vertex.fault = Fault(status=503, body=b"[" * 200_000, headers={"Content-Type": "application/json"})
+        assert (await proxy.ask()).served_by == ("claude", "server_error")
+
+
+async def test_a_whole_answer_that_drips_uses_up_all_the_time() -> None:
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(status=200, body=b" " * 4_000, cut_after_chunks=1_000, delay_between_chunks=1.5)
+        answer = await proxy.ask()
+        assert answer.served_by == ("claude", "stall")
+        assert answer.seconds < 8

@@ -152,3 +152,12 @@ async def test_a_share_moves_other_callers_each_time(tmp_path: Path) -> None:
             rounds.append([answer.served_by[0] for answer in answers])
         assert rounds[0] == rounds[1]
         assert 15 < rounds[0].count("claude") < 45
+
+
+async def test_an_override_that_had_ended_before_it_was_written_passes_in_silence(tmp_path: Path) -> None:
+    file = tmp_path / "override"
+    file.write_text('mode = "claude"\nexpires_at = 2020-01-01T00:00:00Z\n')
+    async with rig(OVERRIDE_FILE=str(file)) as proxy:
+        assert (await proxy.ask()).served_by == ("vertex", "primary")
+        (rejected,) = proxy.seen(events.OverrideRejected)
+        assert "expired at 2020-01-01" in rejected.problem

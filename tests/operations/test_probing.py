@@ -111,3 +111,15 @@ async def test_probing_goes_on_when_it_is_switched_off() -> None:
         assert not proxy.claude.calls
         # The circuits of the targets exist all the same, so that an alert on them does not begin with silence.
         assert circuit_is(proxy, "vertex", "closed")()
+
+
+async def test_a_probe_that_is_answered_with_a_stream_keeps_its_connection() -> None:
+    event = 'data: {"id": "x", "choices": [{"index": 0, "delta": {"content": "Wednesday"}, "finish_reason": null}]}'
+    async with rig(**PROBING) as proxy:
+        proxy.vertex.fault = Fault(status=200, body=f"{event}\n\n" * 9, headers={"Content-Type": "text/event-stream"})
+        await proxy.until(circuit_is(proxy, "vertex", "open"))
+        assert proxy.metric("upstream_failures_total", upstream="vertex", reason="wrong_answer") == 0
+        (entry,) = [probe for probe in (await proxy.status())["probes"] if probe["upstream"] == "vertex"]
+        assert entry["last_result"] == "wrong_answer"
+        assert proxy.vertex._web is not None
+        assert len(proxy.vertex._web.connections) <= 1
