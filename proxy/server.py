@@ -189,7 +189,9 @@ class DataListener:
         throttled = answer is not None and answer.failed.reason is FailureReason.THROTTLED
         if (invalid := failure.invalid) is not None and not throttled:
             code = 413 if call.tail is not None else 400
-            return Refused(code, f"{invalid.field}: {invalid.message}", field=invalid.field)
+            named = invalid.field in invalid.message
+            message = invalid.message if named else f"{invalid.field}: {invalid.message}"
+            return Refused(code, message, field=invalid.field)
         not_allowed = any(unable.failed.reason is FailureReason.NOT_ALLOWED for unable in failure.unable)
         if not_allowed and answer is None:
             return Refused(401, "the model's provider cannot be reached to check this caller's credentials")

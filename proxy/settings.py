@@ -23,6 +23,7 @@ from proxy.settings_rules import broken_rules
 from proxy.settings_types import (
     FALLBACK_KEY,
     PREFIX,
+    AnyCase,
     AvailableStreamMode,
     BaseUrl,
     Count,
@@ -185,7 +186,7 @@ class Settings(BaseSettings):
     admin_token: Secret | None = Field(
         default=None, description="Bearer token for changes; a non-loopback `ADMIN_HOST` without one is refused."
     )
-    override: OverrideMode = Field(
+    override: AnyCase[OverrideMode] = Field(
         default=OverrideMode.AUTO,
         description="`auto`, `vertex` or `claude`: pins the upstream for the life of the process.",
     )

@@ -9,7 +9,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -121,6 +121,12 @@ def _stream_mode(value: StreamMode) -> StreamMode:
     return value
 
 
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+_T = TypeVar("_T")
+AnyCase = Annotated[_T, BeforeValidator(_lower)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_items)]
 ProbeTargets = Annotated[tuple[ProbeTarget, ...], BeforeValidator(_targets)]

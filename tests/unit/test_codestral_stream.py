@@ -1,0 +1,121 @@
+"""Codestral's streams, as they pass by."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from health.outcome import FailureReason
+from proxy.dialects.codestral import ChunkMonitor
+from tests.unit.test_codestral import COUNTS, DIALECT, USAGE
+
+
+def chunk(content: Any = "", reason: str | None = None, *, separators: Any = None, **fields: Any) -> bytes:
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": reason}
+    return b"data: " + json.dumps({"choices": [choice], **fields}, separators=separators).encode() + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def watch(*pieces: bytes) -> ChunkMonitor:
+    monitor = DIALECT.monitor()
+    for piece in pieces:
+        monitor.feed(piece)
+    return monitor
+
+
+def seen(*pieces: bytes) -> tuple[bool, bool, FailureReason | None]:
+    monitor = watch(*pieces)
+    return monitor.started, monitor.finished, monitor.failure
+
+
+class TestMonitor:
+    def test_a_stream_is_sent_before_it_has_content(self) -> None:
+        assert seen(chunk(), chunk()) == (False, False, None)
+        assert seen(b": comment\n\n", b"event: ping\ndata: {}\n\n") == (False, False, None)
+        assert seen(chunk(choices=[])) == (False, False, None)
+
+    @pytest.mark.parametrize("first", [chunk("x"), chunk([{"type": "text", "text": "x"}])])
+    def test_content_is_not_seen(self, first: bytes) -> None:
+        assert seen(chunk(), first) == (True, False, None)
+
+    def test_a_tool_call_is_no_content(self) -> None:
+        calls = [{"index": 0, "delta": {"tool_calls": [{}]}, "finish_reason": None}]
+        assert seen(chunk(choices=calls)) == (True, False, None)
+
+    def test_an_empty_completion_fails_over(self) -> None:
+        assert seen(chunk(), chunk(reason="stop")) == (True, True, None)
+        assert seen(chunk(), DONE) == (True, True, None)
+
+    def test_a_stream_of_nothing_passes_for_a_completion(self) -> None:
+        assert seen(DONE) == (False, False, FailureReason.MALFORMED)
+        assert seen(chunk(choices=[]), DONE) == (False, False, FailureReason.MALFORMED)
+
+    @pytest.mark.parametrize("separators", [None, (",", ":"), (" , ", " : "), (",\n ".replace("\n", "  "), ":\t")])
+    def test_the_end_is_missed_for_its_spacing(self, separators: Any) -> None:
+        first, last = chunk("x", separators=separators), chunk("", "length", separators=separators, usage=COUNTS)
+        assert seen(first, first) == (True, False, None)
+        monitor = watch(first, last)
+        assert (monitor.started, monitor.finished, monitor.failure) == (True, True, None)
+        assert monitor.usage == USAGE
+
+    def test_counts_after_the_end_are_missed(self) -> None:
+        assert watch(chunk("x"), chunk("", "stop"), chunk(choices=[], usage=COUNTS), DONE).usage == USAGE
+
+    def test_done_alone_is_no_end(self) -> None:
+        assert seen(chunk("x"), DONE) == (True, True, None)
+        assert seen(chunk("x"), b"data:[DONE] \n\n") == (True, True, None)
+
+    @pytest.mark.parametrize(
+        "text", ["[DONE]", 'data: [DONE]\n\n"finish_reason": "stop"', '{"error": 1}', '"usage": {}']
+    )
+    def test_content_that_looks_like_an_end_ends_the_stream(self, text: str) -> None:
+        assert seen(chunk("x"), chunk(text)) == (True, False, None)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            b'data: {"error": {"code": 503}}\n\n',
+            b'data: [{"error": {"code": 503}}]\n\n',
+            b'data: {"object":"error","message":"x"}\n\n',
+            b'event: error\ndata: {"message": "x"}\n\n',
+            chunk("", "error"),
+        ],
+    )
+    def test_an_error_in_the_stream_is_not_seen(self, error: bytes) -> None:
+        assert seen(chunk(), error) == (False, False, FailureReason.STREAM_ERROR)
+        assert seen(chunk("x"), error) == (True, False, FailureReason.STREAM_ERROR)
+        assert seen(error) == (False, False, FailureReason.STREAM_ERROR)
+
+    def test_what_is_no_error_is_one(self) -> None:
+        assert seen(chunk("x", error=None)) == (True, False, None)
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [
+            b"<html>",
+            b'{"error": {}}',
+            b"data: x\n\n",
+            b"data: {}\n\n",
+            b"data: 1\n\n",
+            b'data: {"choices": [1]}\n\n',
+            b"data: \xff\n\n",
+            b"data: " + b"[" * 100_000 + b"\n\n",
+            b"data: " + b"x" * (1 << 20) + b"\n\n",
+        ],
+    )
+    def test_garbage_is_sent_to_the_caller(self, garbage: bytes) -> None:
+        assert seen(garbage) == (False, False, FailureReason.MALFORMED)
+
+    def test_garbage_after_content_breaks_a_stream_that_goes_on(self) -> None:
+        garbage = b'data: x"error"\n\ndata: \xff\n\ndata: 1\n\n'
+        assert seen(chunk("x"), garbage, chunk("", "stop")) == (True, True, None)
+        assert seen(chunk("x"), b"data: " + b"x" * (1 << 20) + b"\n\n", chunk("", "stop")) == (True, True, None)
+
+    def test_a_finished_stream_is_finished_in_vain(self) -> None:
+        monitor = watch(chunk("x"), DONE)
+        monitor.feed(b"")
+        assert monitor.finished
