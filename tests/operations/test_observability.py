@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -148,3 +149,60 @@ async def test_a_status_that_is_not_of_the_interface() -> None:
         }  # fmt: skip
         assert set(status["probes"][0]) == {"upstream", "model", "up", "last_result", "last_at", "duration_seconds"}
         assert set(status["active"][0]) == {"model", "upstream", "reason", "since"}
+
+
+async def test_a_series_is_missing_until_its_first_event() -> None:
+    async with rig(**PROBING) as proxy:
+        for upstream in ("vertex", "claude"):
+            assert proxy.metric("requests_total", upstream=upstream, code="200") == 0
+            assert proxy.metric("upstream_failures_total", upstream=upstream, reason="stall") == 0
+            assert proxy.metric("tokens_total", upstream=upstream, kind="output") >= 0
+        assert proxy.metric("requests_total", upstream="none", code="503") == 0
+        assert proxy.metric("probes_total", upstream="vertex", model="codestral-2", result="failed") == 0
+        labels = {"model": "codestral-2", "from_upstream": "claude", "to_upstream": "vertex", "reason": "primary"}
+        assert proxy.metric("switches_total", **labels) == 0
+        assert proxy.metric("build_info", version=(await proxy.status())["version"]) == 1
+
+
+async def test_ratios_tokens_and_states_are_mixed_up() -> None:
+    async with rig(BREAKER__CONSECUTIVE_FAILURES="50") as proxy:
+        answer = await proxy.ask()
+        usage = answer.json["usage"]
+        assert usage["prompt_tokens"] != usage["completion_tokens"]
+        for kind, name in (("input", "prompt_tokens"), ("output", "completion_tokens")):
+            assert proxy.metric("tokens_total", upstream="vertex", kind=kind) == usage[name]
+        proxy.vertex.latency = 1.6
+        await asyncio.gather(*(proxy.ask() for _ in range(2)))
+        proxy.vertex.latency = 0.0
+        proxy.vertex.fault = Fault(status=503)
+        await proxy.ask()
+        assert proxy.metric("breaker_failure_ratio", upstream="vertex", model="codestral-2") == 1 / 4
+        assert proxy.metric("breaker_slow_ratio", upstream="vertex", model="codestral-2") == 2 / 4
+        (vertex,) = [entry for entry in (await proxy.status())["circuits"] if entry["upstream"] == "vertex"]
+        assert (vertex["calls"], vertex["failure_rate"], vertex["slow_rate"]) == (4, 0.25, 0.5)
+
+
+async def test_what_was_so_is_still_said() -> None:
+    async with rig(**PROBING) as proxy:
+        await proxy.until(lambda: len(proxy.seen(events.Probed)) == 2)
+        proxy.vertex.latency = 0.5
+        proxy.vertex.fault = Fault(status=503)
+        await proxy.until(circuit_is(proxy, "vertex", "open"))
+        assert proxy.metric("probe_success", upstream="vertex", model="codestral-2") == 0
+        states = {
+            state: proxy.metric("breaker_state", upstream="vertex", model="codestral-2", state=state)
+            for state in ("closed", "open", "half_open")
+        }
+        assert states == {"closed": 0, "open": 1, "half_open": 0}
+        active = {
+            name: proxy.metric("active_upstream", model="codestral-2", upstream=name) for name in ("vertex", "claude")
+        }
+        assert active == {"vertex": 0, "claude": 1}
+        status = await proxy.status()
+        year = datetime.now(UTC).strftime("%Y-%m-%d")
+        assert all(entry["since"].startswith(year) for entry in status["circuits"])
+        (probe,) = [entry for entry in status["probes"] if entry["upstream"] == "vertex"]
+        assert probe["up"] is False
+        assert probe["duration_seconds"] == proxy.metric(
+            "probe_duration_seconds", upstream="vertex", model="codestral-2"
+        )
