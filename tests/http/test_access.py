@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from proxy.simulator import Fault
+from proxy.upstreams.credentials import StaticCredentials
 from tests.http.token_server import TokenServer
 from tests.rig import CLAUDE_KEY, VERTEX_TOKEN, expected, fim, rig
 
@@ -153,11 +154,15 @@ async def test_a_token_server_that_is_down_costs_requests(tmp_path: Path, monkey
 
 
 @pytest.mark.virtual_time
-async def test_a_refusal_of_the_proxys_own_credential_reaches_the_caller() -> None:
+async def test_a_refusal_of_the_proxys_own_credential_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(StaticCredentials, "rejected", told.append)
     async with rig() as proxy:
         proxy.vertex.accepted_tokens = {"another"}
         answer = await proxy.ask(fim())
         assert answer.served_by == ("claude", "unauthorized")
+        # So that a token which was revoked early is renewed.
+        assert len(told) == 1
         assert CLAUDE_KEY not in f"{answer.headers}"
 
 

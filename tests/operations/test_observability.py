@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from datetime import UTC, datetime
 
@@ -153,6 +154,7 @@ async def test_a_status_that_is_not_of_the_interface() -> None:
 
 async def test_a_series_is_missing_until_its_first_event() -> None:
     async with rig(**PROBING) as proxy:
+        assert math.isnan(proxy.metric("probe_success", upstream="vertex", model="codestral-2"))
         for upstream in ("vertex", "claude"):
             assert proxy.metric("requests_total", upstream=upstream, code="200") == 0
             assert proxy.metric("upstream_failures_total", upstream=upstream, reason="stall") == 0
