@@ -156,7 +156,7 @@ async def test_a_token_server_that_is_down_costs_requests(tmp_path: Path, monkey
 @pytest.mark.virtual_time
 async def test_a_refusal_of_the_proxys_own_credential_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[object] = []
-    monkeypatch.setattr(StaticCredentials, "rejected", told.append)
+    monkeypatch.setattr(StaticCredentials, "rejected", lambda self: told.append(self))
     async with rig() as proxy:
         proxy.vertex.accepted_tokens = {"another"}
         answer = await proxy.ask(fim())
