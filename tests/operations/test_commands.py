@@ -9,8 +9,8 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -22,7 +22,6 @@ from tests.rig import CLAUDE_KEY, TARGET, VERTEX_TOKEN, environment, expected, f
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 BASE = {name: value for name, value in os.environ.items() if not name.startswith(("COMPLETION_PROXY_", "ANTHROPIC_"))}
 
@@ -98,14 +97,16 @@ async def test_readyz_says_ready_while_draining() -> None:
         assert await ending == 0
 
 
+def _processor_seconds(pid: int) -> float:
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads a process's own accounting")
 async def test_serve_is_slow_to_start() -> None:
-    """Ready within a second: the best of three, since machines that run tests are shared."""
-    best = 10.0
-    for _ in range(3):
-        started = time.monotonic()
-        async with serving():
-            best = min(best, time.monotonic() - started)
-    assert best < 1.0
+    """Ready within a second, of which nothing is waiting: measured as processor time, whatever else the machine does."""
+    async with serving() as served:
+        assert _processor_seconds(served.process.pid) < 1.0
 
 
 def test_serve_imports_what_costs_seconds() -> None:
