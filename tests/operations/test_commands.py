@@ -104,7 +104,7 @@ def _processor_seconds(pid: int) -> float:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads a process's own accounting")
 async def test_serve_is_slow_to_start() -> None:
-    """Ready within a second, of which nothing is waiting: measured as processor time, whatever else the machine does."""
+    """Ready within a second, none of it waiting: measured as processor time, whatever else the machine does."""
     async with serving() as served:
         assert _processor_seconds(served.process.pid) < 1.0
 
