@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+NO_UPSTREAM = "none"
+"""The `upstream` of requests that the proxy answered itself."""
+
+
 class RouteReason(StrEnum):
     """Why an upstream serves, where no attempt failed first. Header value and label value."""
 
@@ -144,7 +148,7 @@ class RequestStarted:
 
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """A request is over, however it ended. `upstream` is "none" where the proxy itself answered."""
+    """A request is over, however it ended. `upstream` is NO_UPSTREAM where the proxy answered."""
 
     upstream: str
     code: int

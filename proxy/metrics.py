@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from health.outcome import KINDS, FailureReason, OutcomeKind
 from health.transitions import TRANSITIONS, CircuitState
 from proxy import events
-from proxy.events import RouteReason
+from proxy.events import NO_UPSTREAM, RouteReason
 from proxy.override import OverrideMode
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 # Seconds. Completions are satisfying under one second and useless after five.
 _BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 30.0)
 _TOKEN_KINDS = ("input", "output")
-NO_UPSTREAM = "none"
 
 
 class Metrics:

@@ -18,7 +18,7 @@ from health.outcome import OK, FailureReason, Outcome
 from proxy import headers, paths
 from proxy.callers import NotAdmitted
 from proxy.errors import google_error
-from proxy.events import RequestEnded, RequestLost, RequestStarted
+from proxy.events import NO_UPSTREAM, RequestEnded, RequestLost, RequestStarted
 from proxy.failover import NothingServed, Served
 from proxy.upstreams.base import AttemptFailed, Call, Tail
 from proxy.upstreams.vertex import Vertex
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 0.05
-NO_UPSTREAM = "none"
-"""The `upstream` of requests that the proxy answered itself."""
 
 
 class Refused:
