@@ -227,7 +227,8 @@ class WithoutSuffix:
     def finish(self) -> str:
         """The rest, without the longest repetition that is one beyond doubt."""
         held, self._held = self._held, ""
-        at = 0
+        # A repetition is near the end; looking further would let a hostile answer stall everybody.
+        at = overlap_start(held, self._suffix, max(0, len(held) - _NEAR))
         while at < len(held):
             overlap = held[at:]
             if overlap.isspace():

@@ -5,6 +5,7 @@ Pure: bytes in, values out, and back. No I/O, no clock.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -28,6 +29,15 @@ class FinishReason(StrEnum):
     STOP = "stop"
     LENGTH = "length"
     REFUSAL = "refusal"
+
+
+def sendable(text: str) -> str:
+    """`text` with U+FFFD for the halves of surrogate pairs that editors cut: they are in no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return re.sub("[\ud800-\udfff]", "\ufffd", text)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

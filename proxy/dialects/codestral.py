@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from health.outcome import FailureReason
 from proxy import sse
-from proxy.dialects.base import Answer, Chat, Completion, FinishReason, Hole, InvalidRequest, Message, Usage
+from proxy.dialects.base import Answer, Chat, Completion, FinishReason, Hole, InvalidRequest, Message, Usage, sendable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,12 +67,12 @@ class Codestral:
 
     def write(self, answer: Answer, completion: Completion) -> bytes:
         """The whole answer, for FIM in the shape of a chat's, too."""
-        message = {"role": "assistant", "content": _continued(completion) + answer.text, "tool_calls": None}
+        message = {"role": "assistant", "content": sendable(_continued(completion) + answer.text), "tool_calls": None}
         body = {
             "id": self._new_id(),
             "object": "chat.completion",
             "created": int(self._clock()),
-            "model": completion.model,
+            "model": sendable(completion.model),
             "choices": [{"index": 0, "message": message, "finish_reason": _finish_reason(answer.finish_reason)}],
             "usage": _usage(answer.usage),
         }
@@ -104,7 +104,9 @@ class Codestral:
         """The text of a whole, well-formed answer; of a chunked content, its text chunks."""
         content = json.loads(body)["choices"][0]["message"].get("content")
         if isinstance(content, list):
-            return "".join(chunk["text"] for chunk in content if isinstance(chunk, dict) and "text" in chunk)
+            return "".join(
+                chunk["text"] for chunk in content if isinstance(chunk, dict) and isinstance(chunk.get("text"), str)
+            )
         return content if isinstance(content, str) else ""
 
     def monitor(self) -> ChunkMonitor:
@@ -119,7 +121,12 @@ class ChunkWriter:
 
     def __init__(self, completion: Completion, answer_id: str, created: int) -> None:
         """`created` is Unix time in seconds."""
-        fixed = {"id": answer_id, "object": "chat.completion.chunk", "created": created, "model": completion.model}
+        fixed = {
+            "id": answer_id,
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": sendable(completion.model),
+        }
         self._head = _encode(fixed)[:-1] + ',"choices":[{"index":0,"delta":{'
         self._role = '"role":"assistant",'
         self._continued = _continued(completion)
@@ -139,6 +146,7 @@ class ChunkWriter:
         return self._chunk(text, "null") if text else b""
 
     def _chunk(self, text: str, finish_reason: str, usage: str = "") -> bytes:
+        text = sendable(text)
         role, self._role = self._role, ""
         content = _encode(text)
         return sse.event(

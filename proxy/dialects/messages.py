@@ -6,14 +6,13 @@ Unknown events, blocks and fields are passed over, as Anthropic's versioning pol
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from health.outcome import FailureReason
 from proxy import fim
 from proxy.capabilities import Sampling, Thinking, capabilities
 from proxy.dialects.anthropic_errors import error_reason, error_type, json_object, read_error
-from proxy.dialects.base import Answer, Chat, Completion, FinishReason, Hole, Usage
+from proxy.dialects.base import Answer, Chat, Completion, FinishReason, Hole, Usage, sendable
 from proxy.sse import EventTooLarge, SSEReader
 from proxy.stops import CHARACTERS_PER_TOKEN, Stops
 
@@ -55,9 +54,9 @@ def write_request(completion: Completion, *, model: str, stream: bool) -> Messag
     There is never a prefill, which no model from 4.6 on takes.
     """
     row = capabilities(model)
-    stops = [_sendable(stop) for stop in completion.stops if stop.strip()]
+    stops = [sendable(stop) for stop in completion.stops if stop.strip()]
     if isinstance(completion.task, Hole):
-        hole = Hole(_sendable(completion.task.prefix), _sendable(completion.task.suffix))
+        hole = Hole(sendable(completion.task.prefix), sendable(completion.task.suffix))
         prompt = fim.prompt(hole)
         system = fim.SYSTEM_PROMPT
         turns: list[MessageParam] = [{"role": "user", "content": prompt.text}]
@@ -84,16 +83,7 @@ def _is_safe(stop: str, opening_tag: str, prefix: str) -> bool:
     Not where it could stop in what is cleaned away: the opening tag, a fence, a repetition of the begun line.
     """
     begun = prefix.rstrip().rpartition("\n")[2]
-    return stop not in opening_tag and stop not in "```" and stop not in begun
-
-
-def _sendable(text: str) -> str:
-    """`text` with U+FFFD for the halves of surrogate pairs that editors cut: they are in no UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return re.sub("[\ud800-\udfff]", "\ufffd", text)
-    return text
+    return stop not in opening_tag and "```" not in stop and stop not in "```" and stop not in begun
 
 
 def _max_tokens(completion: Completion, row: Capabilities) -> int:
@@ -130,14 +120,14 @@ def _add_thinking(body: MessageCreateParamsBase, row: Capabilities) -> None:
 
 def _turns(chat: Chat) -> tuple[str, list[MessageParam]]:
     """The system prompt and the turns: none blank, the first and the last the user's, as Anthropic demands."""
-    system = "\n\n".join(_sendable(message.text) for message in chat.messages if message.role == "system")
+    system = "\n\n".join(sendable(message.text) for message in chat.messages if message.role == "system")
     turns: list[tuple[str, list[str]]] = []
     for message in chat.messages:
         if message.role == "system" or not message.text.strip():
             continue
         if not turns or turns[-1][0] != message.role:
             turns.append((message.role, []))
-        turns[-1][1].append(_sendable(message.text))
+        turns[-1][1].append(sendable(message.text))
     if not turns:
         turns.append(("user", [system if system.strip() else _BEGIN]))
         system = ""
@@ -236,6 +226,10 @@ def _block_text(block: Any) -> str:
     return text if isinstance(text, str) else ""
 
 
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and value >= 0
+
+
 class _Counts:
     """Anthropic's counts, which a stream tells in instalments, each the whole so far."""
 
@@ -250,8 +244,8 @@ class _Counts:
         if not isinstance(usage, dict):
             return
         inputs = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-        self.input = sum(count for name in inputs if isinstance(count := usage.get(name), int)) or self.input
-        if isinstance(output := usage.get("output_tokens"), int):
+        self.input = sum(count for name in inputs if _is_count(count := usage.get(name))) or self.input
+        if _is_count(output := usage.get("output_tokens")):
             self.output = output
 
     @property

@@ -205,7 +205,7 @@ class TestWrite:
         fixed = {"id": "0" * 32, "object": "chat.completion.chunk", "created": 1764000000, "model": "codestral-2501"}
         deltas: list[tuple[dict[str, str], str | None]] = [
             ({"role": "assistant", "content": 'a"\n'}, None),
-            ({"content": "é\ud83d"}, None),
+            ({"content": "é\ufffd"}, None),
             ({"content": ""}, "length"),
         ]
         wanted: list[dict[str, Any]] = [

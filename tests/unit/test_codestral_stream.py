@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from health.outcome import FailureReason
+from proxy.dialects.base import Answer, Completion, FinishReason, Hole
 from proxy.dialects.codestral import ChunkMonitor
 from tests.unit.test_codestral import COUNTS, DIALECT, USAGE
 
@@ -119,3 +120,12 @@ class TestMonitor:
         monitor = watch(chunk("x"), DONE)
         monitor.feed(b"")
         assert monitor.finished
+
+
+def test_half_a_surrogate_pair_goes_out_to_a_client_that_cannot_parse_it() -> None:
+    completion = Completion(task=Hole("", ""), model="m\ud83d")
+    writer = DIALECT.stream_writer(completion)
+    out = writer.delta("x\ud83d") + writer.finish(FinishReason.STOP, USAGE)
+    out += DIALECT.write(Answer("x\ud83d", FinishReason.STOP, USAGE), completion)
+    assert b"\\ud8" not in out
+    assert out.count(b"\\ufffd") + out.decode().count("\ufffd") >= 3
