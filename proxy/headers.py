@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 UPSTREAM = "x-completion-proxy-upstream"
 REASON = "x-completion-proxy-reason"
 CLIENT_TOKEN = "x-completion-proxy-token"  # noqa: S105 (the name of a header)
-STREAM = "x-completion-proxy-stream"
 ACTOR = "x-completion-proxy-actor"
 OWN_PREFIX = "x-completion-proxy-"
 PROXY_STATUS = "Proxy-Status"
