@@ -1,31 +1,30 @@
-"""The circuit breaker: pybreaker's state machine and listener protocol, with a judgement of its own.
+"""The circuit breaker: whether calls to one upstream may pass, judged by what came of the calls before.
 
-pybreaker 1.4 counts failures in a row, by the wall clock. It has no window, rate, latency or neutral result, it never
-sees an `async def` fail, and in half-open it admits everybody. So it holds the state and names the protocol, and never
-runs our code: a caller acquires a permit, makes the call itself, and settles the permit with what came of it.
-
-The rules are resilience4j's, with what that leaves open decided in the docstrings below. There is no `await` between a
-check and its change, so each method is atomic on one event loop. Nothing here reads a clock: `now` is seconds on a
-monotonic clock of the caller's.
+A caller acquires a permit, makes the call itself, and settles the permit with what came of it. The rules are
+resilience4j's, with what that leaves open decided in the docstrings below. There is no `await` between a check and its
+change, so each method is atomic on one event loop. Nothing here reads a clock: `now` is seconds on a monotonic clock of
+the caller's.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 import pybreaker
 
+from health.admission import Admission
+from health.backoff import Backoff
 from health.config import BackoffReset, BreakerConfig, WindowType
 from health.outcome import FailureReason, Outcome, OutcomeKind
 from health.permit import Permit
+from health.refusal import CallRefused, CircuitOpen, Throttled
+from health.state_machine import CircuitListener, StateMachine, refuse_to_run
 from health.transitions import (
     TRANSITIONS,
     CircuitState,
-    IllegalTransitionError,
     Transition,
     TransitionReason,
     check,
@@ -36,83 +35,46 @@ __all__ = [
     "TRANSITIONS",
     "BackoffReset",
     "BreakerConfig",
+    "CallRefused",
     "CircuitBreaker",
+    "CircuitListener",
     "CircuitOpen",
     "CircuitState",
-    "IllegalTransitionError",
     "Permit",
+    "Throttled",
     "Transition",
     "TransitionReason",
     "WindowType",
 ]
 
-logger = logging.getLogger("health")
+# An enum's member costs a look-up by name each time, and these are asked for at every call.
+_OK, _FAILED, _MISCONFIGURED, _THROTTLED = (
+    OutcomeKind.OK, OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED, OutcomeKind.THROTTLED,
+)  # fmt: skip
+_CANCELLED = FailureReason.CANCELLED
+_CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
-_STORED = {
-    CircuitState.CLOSED: pybreaker.STATE_CLOSED,
-    CircuitState.OPEN: pybreaker.STATE_OPEN,
-    CircuitState.HALF_OPEN: pybreaker.STATE_HALF_OPEN,
-}
-"""pybreaker spells its states for itself: "half-open"."""
-_FROM_STORED = {stored: state for state, stored in _STORED.items()}
-
-_FAILURES = frozenset({OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED})
+_UNCOUNTED = -1  # the generation of a permit whose result counts nowhere
 
 
-class CircuitOpen(pybreaker.CircuitBreakerError):
-    """The circuit refuses this call: it is open, or its trials are all taken.
-
-    `reason` is what opened it. `retry_after` is the least number of seconds until a call may pass; 0.0 in half-open,
-    where any trial's end may make room.
-    """
-
-    def __init__(self, circuit: str | None, reason: TransitionReason, retry_after: float) -> None:
-        super().__init__(f"circuit {circuit} refuses calls ({reason}) for {retry_after:.3f} s or more")
-        self.reason = reason
-        self.retry_after = retry_after
+def _no_lag(_start: float, _end: float) -> float:
+    return 0.0
 
 
-def _refuse_to_run(*_: object, **__: object) -> NoReturn:
-    raise TypeError("this circuit breaker never runs code: acquire() a permit, make the call, settle() the permit")
-
-
-def _refuse_to_move(*_: object) -> NoReturn:
-    raise TypeError("this circuit breaker's rules decide its state: a probe's verdict goes to trip() or begin_trials()")
-
-
-class _Inert(pybreaker.CircuitBreakerState):
-    """pybreaker's state objects run code as well, by rules of their own; ours are names."""
-
-    def call(self, *args: object, **kwargs: object) -> NoReturn:
-        _refuse_to_run()
-
-    def call_async(self, *args: object, **kwargs: object) -> NoReturn:
-        _refuse_to_run()
-
-
-class _Closed(_Inert, pybreaker.CircuitClosedState):
-    pass
-
-
-class _Open(_Inert, pybreaker.CircuitOpenState):
-    pass
-
-
-class _HalfOpen(_Inert, pybreaker.CircuitHalfOpenState):
-    pass
-
-
-class CircuitBreaker(pybreaker.CircuitBreaker):
-    """Whether calls to one upstream may pass, judged by what came of the calls before.
+class CircuitBreaker(StateMachine):
+    """The circuit of one upstream and model.
 
     The attributes are for reading: `since` is when the circuit came into its state, `trip_reason` why it is not closed,
-    `open_until` when an opening ends (all times in seconds, on the caller's clock), `attempt` the number of openings
-    that the backoff remembers as of the last poll or transition, `generation` the number of transitions,
-    `stale_results` the number of results that came after a transition and changed nothing. pybreaker's own settings
-    (`fail_max` and its like) show the config, and setting them changes nothing.
+    `open_until` when an opening ends (all times in seconds, on the caller's clock), `generation` the number of
+    transitions, `stale_results` the number of results that came after a transition and changed nothing,
+    `last_success_at` when a call last succeeded in good time. pybreaker's own settings (`fail_max` and its like) show
+    the config, and setting them changes nothing.
 
     A listener is pybreaker's: `state_change(cb, old_state, new_state)` comes when the change is complete, and
     `cb.last_transition` is its evidence. One that raises is reported to the log and stops nothing.
+
+    With `config.observe_only` everything is judged as ever and nothing is refused: `circuit_state` stays closed, and
+    instead of changes a `CircuitListener` is told once of each trip from closed. `judged_state` is what it would be.
     """
 
     def __init__(
@@ -122,42 +84,52 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         *,
         now: float,
         random: Callable[[], float] = random.random,
+        lag: Callable[[float, float], float] = _no_lag,
         listeners: Sequence[pybreaker.CircuitBreakerListener] = (),
         exclude: object = None,
     ) -> None:
+        """`lag(start, end)` is for how many seconds in between the caller itself was too busy to see an answer."""
         if exclude is not None:
-            # pybreaker calls a class with a metaclass as a predicate, and is then disabled without a word.
-            _refuse_to_run()
-        self._storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
+            refuse_to_run()
         super().__init__(
+            name,
             fail_max=config.consecutive_failures,
             reset_timeout=config.open_seconds,
             success_threshold=config.trial_calls,
             listeners=listeners,
-            state_storage=self._storage,
-            name=name,
         )
         self.config = config
+        self.judged_state = CircuitState.CLOSED
         self.generation = 0
         self.stale_results = 0
-        self.attempt = 0
         self.since = now
         self.trip_reason: TransitionReason | None = None
         self.open_until: float | None = None
         self.last_transition: Transition | None = None
-        self._random = random
+        self.last_success_at = -math.inf
+        self.admission = Admission(config.ramp_seconds)
+        self._backoff = Backoff(config, random, now)
+        self._lag = lag
         self._calls = config.window()
         self._trial_results = CountWindow(config.trial_calls)
-        self._trials: dict[Permit, None] = {}  # in flight, the oldest first
-        self._healthy_since = now
-        self._not_before = -math.inf  # when the upstream asked to be left alone until
+        self._window: Window = self._calls
+        self._unseen: OrderedDict[Permit, None] = OrderedDict()  # in flight and not known to be slow, oldest first
+        self._trials: OrderedDict[Permit, None] = OrderedDict()  # in flight, oldest first
+        self._slow_trials = 0  # of those, how many have their result already
+        self._last_trip = TransitionReason.FAILURE_RATE
+        self._failed_probes = 0
 
     # Reading
 
     @property
     def circuit_state(self) -> CircuitState:
         """What the circuit does with calls; `current_state` is pybreaker's spelling of it."""
-        return _FROM_STORED[self._storage.state]
+        return _CLOSED if self.config.observe_only else self.judged_state
+
+    @property
+    def attempt(self) -> int:
+        """The number of openings that the backoff remembers, as of the last poll or transition."""
+        return self._backoff.attempt
 
     @property
     def in_flight_trials(self) -> int:
@@ -168,35 +140,69 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         """What the window holds at `now`: calls when closed, results of trials when half-open, nothing when open."""
         return self._window.counts(now)
 
-    @property
-    def _window(self) -> Window:
-        return self._trial_results if self.circuit_state is CircuitState.HALF_OPEN else self._calls
+    def admitted_share(self, now: float) -> float:
+        """The share of calls that may pass: 1 when closed, less in the ramp or when throttled; 0 else, trials apart."""
+        if self.config.observe_only:
+            return 1.0
+        return self.admission.share(now) if self.judged_state is _CLOSED else 0.0
 
     # Calls
 
     def admits(self, now: float) -> bool:
         """Whether `acquire` would give a permit at `now`. Changes nothing."""
-        match self.circuit_state:
-            case CircuitState.CLOSED:
-                return True
-            case CircuitState.OPEN:
-                return self._has_elapsed(now)
-            case CircuitState.HALF_OPEN:
-                # A permit that came back without a result is in neither number, and so is free again.
-                taken = len(self._trials) + self._trial_results.counts(now).calls
-                return taken < self.config.trial_calls and not self._hangs(now)
+        return self.config.observe_only or self._would_admit(now)
+
+    def _would_admit(self, now: float) -> bool:
+        if self.judged_state is _CLOSED:
+            return self.admission.admits(now)
+        return self._has_elapsed(now) if self.judged_state is _OPEN else self._has_trial(now)
+
+    def _has_trial(self, now: float) -> bool:
+        # A permit that came back without a result is in no number, and so is free again.
+        taken = len(self._trials) - self._slow_trials + self._trial_results.calls
+        return taken < self.config.trial_calls and not self._hangs(now)
 
     def check(self, now: float) -> None:
-        """Raise the CircuitOpen that `acquire` would, and take no permit."""
-        self.poll(now)
-        if not self.admits(now):
-            assert self.trip_reason is not None
-            raise CircuitOpen(self.name, self.trip_reason, 0.0 if self.open_until is None else self.open_until - now)
+        """Raise the CallRefused that `acquire` would, and take no permit."""
+        if not self._is_unrestricted(now) and (refusal := self._refusal(now)) is not None:
+            if self.judged_state is _CLOSED:
+                self.admission.next()
+            if not self.config.observe_only:
+                raise refusal
 
     def acquire(self, now: float) -> Permit:
-        """Leave to make one call at `now`; raises CircuitOpen. An opening ends strictly after its time."""
-        self.check(now)
-        permit = Permit(self, now, self.generation, trial=self.circuit_state is CircuitState.HALF_OPEN)
+        """Leave to make one call at `now`; raises CallRefused. An opening ends strictly after its time."""
+        if not self._is_unrestricted(now):
+            refusal = self._refusal(now)
+            if self.judged_state is _CLOSED:
+                self.admission.next()
+            if refusal is not None:
+                if self.config.observe_only:
+                    return Permit(self, now, _UNCOUNTED, False)
+                raise refusal
+        return self._permit(now)
+
+    def insist(self, now: float) -> Permit | None:
+        """Leave for a call that will be made whatever the circuit says; None where its result could not be counted."""
+        self._pass_time(now)
+        if self.judged_state is _CLOSED or (self.judged_state is _HALF_OPEN and self._has_trial(now)):
+            return self._permit(now)
+        return None
+
+    def _is_unrestricted(self, now: float) -> bool:
+        return self.judged_state is _CLOSED and self.admission.is_whole(now)
+
+    def _refusal(self, now: float) -> CallRefused | None:
+        self._pass_time(now)
+        if self._would_admit(now):
+            return None
+        if self.judged_state is _CLOSED and self.admission.ramp_admits(now):
+            return Throttled(self.name)
+        return CircuitOpen(self.name, self._last_trip, 0.0 if self.open_until is None else self.open_until - now)
+
+    def _permit(self, now: float) -> Permit:
+        permit = Permit(self, now, self.generation, self.judged_state is _HALF_OPEN)
+        self._unseen[permit] = None
         if permit.trial:
             self._trials[permit] = None
         return permit
@@ -214,67 +220,117 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         if permit.settled:
             return False
         permit.settled = True
-        self._reopen_if_hung(now)
+        if self.judged_state is _HALF_OPEN:
+            self._reopen_if_hung(now)
         if permit.generation != self.generation:
-            self.stale_results += 1
+            self.stale_results += permit.generation != _UNCOUNTED
             return True
-        self._trials.pop(permit, None)
-        slow = (permit.latency(now) if latency is None else latency) > self.config.slow_call_seconds
-        failed = outcome.kind in _FAILURES
+        self._unseen.pop(permit, None)
+        if permit.trial:
+            self._trials.pop(permit, None)
+            self._slow_trials -= permit.place is not None
+        slow = permit.place is not None or self._is_slow(permit, now, latency)
+        kind = outcome.kind
+        failed = kind is _FAILED or kind is _MISCONFIGURED
         if failed:
             self._storage.increment_counter()
-            self._heed(outcome.retry_after, now)
-        elif outcome.kind is OutcomeKind.OK:
-            self._storage.reset_counter()
-        elif not (slow and outcome.reason is FailureReason.CANCELLED):
+            self._backoff.heed(outcome.retry_after, now)
+        elif kind is _OK:
+            self._succeed(permit, now, slow)
+        elif not (slow and outcome.reason is _CANCELLED):
+            if kind is _THROTTLED and not permit.trial:
+                self.admission.throttle.record(now, refused=True)
+            if permit.place is not None:
+                self._window.amend(permit.place, now, calls=-1, slow=-1)
             return True
-        self._window.record(now, failed=failed, slow=slow)
-        self._judge(now)
+        self._count(permit, now, failed, slow)
         return True
+
+    def _is_slow(self, permit: Permit, now: float, latency: float | None) -> bool:
+        threshold = self.config.slow_call_seconds
+        if latency is not None:
+            return latency > threshold
+        end = now if permit.content_at is None else permit.content_at
+        latency = end - permit.started_at
+        # What the upstream said while nobody here was listening was not late.
+        return latency > threshold and latency - self._lag(permit.started_at, end) > threshold
+
+    def _succeed(self, permit: Permit, now: float, slow: bool) -> None:
+        if self._storage.counter:
+            self._storage.reset_counter()
+        if not permit.trial:
+            self.admission.throttle.record(now, refused=False)
+            if not slow:
+                self.last_success_at = now
+
+    def _count(self, permit: Permit, now: float, failed: bool, slow: bool) -> None:
+        if permit.place is None or (failed and not self._window.amend(permit.place, now, failed=1)):
+            self._window.record(now, failed=failed, slow=slow)
+        elif not failed and not permit.trial:
+            return  # it was counted when it became slow, and nothing more is known of it now
+        self._judge(now)
 
     # Time and the probe
 
     def poll(self, now: float) -> None:
-        """Make the changes that need no call: an opening ends, a trial hangs, healthy time shortens the backoff."""
-        if self._has_elapsed(now):
-            self._move(CircuitState.HALF_OPEN, TransitionReason.OPEN_ELAPSED, now)
-        self._reopen_if_hung(now)
-        self._forget(now)
+        """Make the changes that need no call's end: to be called some times a second.
 
-    def trip(self, now: float, retry_after: float | None = None) -> None:
-        """Open the circuit on the probe's verdict; nothing when it is open. `retry_after` is in seconds."""
-        self._heed(retry_after, now)
-        self._move(CircuitState.OPEN, TransitionReason.PROBE, now)
+        An opening ends, a trial hangs, healthy time shortens the backoff, and a call in flight becomes slow: calls that
+        hang trip the circuit while they hang.
+        """
+        self._pass_time(now)
+        self._count_slow(now)
+
+    def _pass_time(self, now: float) -> None:
+        if self.judged_state is _CLOSED:
+            self._backoff.forget(now)
+        elif self._has_elapsed(now):
+            self._move(_HALF_OPEN, TransitionReason.OPEN_ELAPSED, now)
+        else:
+            self._reopen_if_hung(now)
+
+    def _count_slow(self, now: float) -> None:
+        """Count each call that has passed the threshold without content, in the order of their starts."""
+        while self._unseen:
+            permit = next(iter(self._unseen))
+            if permit.content_at is None:
+                if not self._is_slow(permit, now, None):
+                    return  # nor is any that started after it
+                permit.place = self._window.record(now, failed=False, slow=True)
+                self._slow_trials += permit.trial
+                self._judge(now)
+            self._unseen.pop(permit, None)  # a verdict has emptied it
+
+    def trip(self, now: float, retry_after: float | None = None, failed_probes: int = 0) -> None:
+        """Open the circuit on the verdict of so many failed probes; nothing when open. `retry_after` in seconds."""
+        self._backoff.heed(retry_after, now)
+        self._failed_probes = failed_probes
+        self._move(_OPEN, TransitionReason.PROBE, now)
+        self._failed_probes = 0
 
     def begin_trials(self, now: float) -> None:
         """Let the trials begin before the opening is over, on the probe's verdict; nothing unless it is open."""
-        if self.circuit_state is CircuitState.OPEN:
-            self._move(CircuitState.HALF_OPEN, TransitionReason.PROBE_RECOVERED, now)
+        if self.judged_state is _OPEN:
+            self._move(_HALF_OPEN, TransitionReason.PROBE_RECOVERED, now)
 
     # Judgement
 
     def _judge(self, now: float) -> None:
-        counts = self._window.counts(now)
-        if self.circuit_state is CircuitState.HALF_OPEN:
-            if counts.calls < self.config.trial_calls:
+        window, config = self._window, self.config
+        if self.judged_state is _HALF_OPEN:
+            if window.calls < config.trial_calls:
                 return
-            if self._exceeded(counts):
-                self._move(CircuitState.OPEN, TransitionReason.TRIALS_FAILED, now)
-            else:
-                self._move(CircuitState.CLOSED, TransitionReason.TRIALS_PASSED, now)
+            if config.exceeded(window):
+                self._move(_OPEN, TransitionReason.TRIALS_FAILED, now)
+            elif not self._trials:
+                # One that is slow and still out may yet fail: it can condemn already, but nothing closes without it.
+                self._move(_CLOSED, TransitionReason.TRIALS_PASSED, now)
             return
-        reason = self._exceeded(counts) if counts.calls >= self.config.minimum_calls else None
-        if reason is None and 0 < self.config.consecutive_failures <= self.fail_counter:
+        reason = config.exceeded(window) if window.calls >= config.minimum_calls else None
+        if reason is None and 0 < config.consecutive_failures <= self._storage.counter:
             reason = TransitionReason.CONSECUTIVE_FAILURES
         if reason is not None:
-            self._move(CircuitState.OPEN, reason, now)
-
-    def _exceeded(self, counts: Counts) -> TransitionReason | None:
-        if counts.failure_rate >= self.config.failure_rate_threshold:
-            return TransitionReason.FAILURE_RATE
-        if counts.slow_rate >= self.config.slow_rate_threshold:
-            return TransitionReason.SLOW_RATE
-        return None
+            self._move(_OPEN, reason, now)
 
     def _has_elapsed(self, now: float) -> bool:
         return self.open_until is not None and now > self.open_until
@@ -286,30 +342,23 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
 
     def _reopen_if_hung(self, now: float) -> None:
         if self._hangs(now):
-            self._move(CircuitState.OPEN, TransitionReason.TRIALS_TIMED_OUT, now)
-
-    def _heed(self, retry_after: float | None, now: float) -> None:
-        """Remember a Retry-After until the next transition: the trial that carried it need not be the last one."""
-        if retry_after is not None:
-            self._not_before = max(self._not_before, now + retry_after)
+            self._move(_OPEN, TransitionReason.TRIALS_TIMED_OUT, now)
 
     # Transitions
 
     def _move(self, to_state: CircuitState, reason: TransitionReason, now: float) -> None:
         """The one way from state to state: complete, in this order, before anybody hears of it."""
-        from_state = self.circuit_state
+        from_state = self.judged_state
         if to_state is from_state:
             return
         check(from_state, to_state, reason)
-        evidence = self._window.counts(now)
-        self._forget(now)
+        evidence, row = self._window.counts(now), self._storage.counter
+        if from_state is _CLOSED:
+            self._backoff.forget(now)
         self.generation += 1
-        self._storage.state = _STORED[to_state]
-        old_state, self._state = self._state, self._create_new_state(_STORED[to_state], prev_state=self._state)
-        self._calls.clear()
-        self._trial_results.clear()
-        self._trials.clear()
-        self._storage.reset_counter()
+        old_state = self._set_state(to_state)
+        self.judged_state = to_state
+        self._clear(to_state)
         self._enter(to_state, reason, now)
         self.last_transition = Transition(
             at=now,
@@ -317,63 +366,34 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             to_state=to_state,
             reason=reason,
             calls=evidence.calls,
-            failure_rate=evidence.failure_rate,
-            slow_rate=evidence.slow_rate,
+            failed=evidence.failed,
+            slow=evidence.slow,
+            consecutive_failures=row,
+            failed_probes=self._failed_probes,
+            config=self.config,
             open_until=self.open_until,
             attempt=self.attempt,
         )
-        self._notify(old_state)
+        if not self.config.observe_only:
+            self._tell_change(old_state)
+        elif from_state is _CLOSED:
+            self._tell_would_trip()
+
+    def _clear(self, state: CircuitState) -> None:
+        for window in (self._calls, self._trial_results, self.admission.throttle, self._unseen, self._trials):
+            window.clear()
+        self._slow_trials = 0
+        self._storage.reset_counter()
+        self._window = self._trial_results if state is _HALF_OPEN else self._calls
 
     def _enter(self, state: CircuitState, reason: TransitionReason, now: float) -> None:
         self.since = now
         self.open_until = None
-        if state is CircuitState.OPEN:
-            self.attempt = self.config.next_attempt(self.attempt)
-            length = self.config.open_length(self.attempt) * (1 - self.config.jitter * self._random())
-            asked = min(self._not_before - now, self.config.max_open_seconds)
-            self.open_until = now + max(length, asked)
-            self.trip_reason = reason
-        elif state is CircuitState.CLOSED:
+        if state is _OPEN:
+            self.open_until = self._backoff.begin(now)
+            self.trip_reason = self._last_trip = reason
+        elif state is _CLOSED:
             self.trip_reason = None
-            self._healthy_since = now
-            if self.config.backoff_reset is BackoffReset.ON_CLOSE:
-                self.attempt = 0
-        self._not_before = -math.inf
-
-    def _forget(self, now: float) -> None:
-        """Let healthy time count against earlier openings: each is forgotten after a closed interval of its length."""
-        if self.circuit_state is not CircuitState.CLOSED:
-            return
-        while self.attempt and now - self._healthy_since >= self.config.open_length(self.attempt):
-            self._healthy_since += self.config.open_length(self.attempt)
-            self.attempt -= 1
-
-    def _notify(self, old_state: pybreaker.CircuitBreakerState) -> None:
-        for listener in self.listeners:
-            try:
-                listener.state_change(self, old_state, self._state)
-            except Exception:
-                logger.exception("a listener of circuit %s raised", self.name)
-
-    # pybreaker's own ways to run code and to change the state, closed
-
-    def _create_new_state(
-        self, new_state: str, prev_state: pybreaker.CircuitBreakerState | None = None, notify: bool = False
-    ) -> pybreaker.CBStateType:
-        """A state object that runs no code and, whatever `notify` says, tells nobody."""
-        if new_state == pybreaker.STATE_OPEN:
-            return _Open(self, prev_state)
-        return _HalfOpen(self, prev_state) if new_state == pybreaker.STATE_HALF_OPEN else _Closed(self, prev_state)
-
-    @property
-    def state(self) -> pybreaker.CBStateType:
-        """pybreaker's state object. Assigning to it is refused."""
-        return self._state
-
-    @state.setter
-    def state(self, state_str: str) -> None:
-        _refuse_to_move()
-
-    call = calling = call_async = __call__ = _refuse_to_run
-    add_excluded_exception = add_excluded_exceptions = _refuse_to_run
-    open = half_open = close = _refuse_to_move
+            self._backoff.close(now)
+            self.admission.begin_ramp(now)
+        self._backoff.disregard()

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from health.transitions import TransitionReason
 from health.window import CountWindow, TimeWindow, Window
 
 
@@ -50,10 +51,14 @@ class BreakerConfig:
     trial_calls: int = 5
     trial_seconds: float = 30.0
     """A trial in flight for longer is hung, and reopens the circuit; infinity switches the rule off."""
+    ramp_seconds: float = 10.0
+    """After closing, the share of calls that may pass grows from none to all for so long; 0 lets all pass at once."""
     jitter: float = 0.1
     """Up to this share is taken off an opening, at random, so that replicas do not come back together. It only ever
     shortens: openings at the cap are spread too, and none exceeds it."""
     backoff_reset: BackoffReset = BackoffReset.GRADUAL
+    observe_only: bool = False
+    """Judge, tell of each trip, and refuse nothing: for trying thresholds on real traffic."""
 
     def __post_init__(self) -> None:
         share = "above 0 and at most 1"
@@ -70,6 +75,7 @@ class BreakerConfig:
             ("max_open_seconds", self.open_seconds <= self.max_open_seconds < math.inf, "open_seconds or more, finite"),
             ("trial_calls", self.trial_calls >= 1, "at least 1"),
             ("trial_seconds", self.trial_seconds > 0, "above 0"),
+            ("ramp_seconds", 0 <= self.ramp_seconds < math.inf, "0 or more, and finite"),
             ("jitter", 0 <= self.jitter < 1, "at least 0 and below 1"),
         )
         for field, holds, rule in rules:
@@ -82,6 +88,14 @@ class BreakerConfig:
     def window(self) -> Window:
         """An empty window for the calls of a closed circuit."""
         return TimeWindow(self.window_size) if self.window_type is WindowType.TIME else CountWindow(self.window_size)
+
+    def exceeded(self, window: Window) -> TransitionReason | None:
+        """The rate that is too high by what the window last held, the first by the tie-break; None when none is."""
+        if window.failed and window.failed / window.calls >= self.failure_rate_threshold:
+            return TransitionReason.FAILURE_RATE
+        if window.slow and window.slow / window.calls >= self.slow_rate_threshold:
+            return TransitionReason.SLOW_RATE
+        return None
 
     def open_length(self, attempt: int) -> float:
         """How long opening number `attempt` (1 for the first) lasts, in seconds, before jitter."""

@@ -23,6 +23,8 @@ class Permit:
     trial: bool
     settled: bool = False
     content_at: float | None = None
+    place: int | None = None
+    """Where the window counts the call as slow, when it was found so in flight."""
 
     def content(self, now: float) -> None:
         """Mark the first byte of content, which ends the latency; later calls change nothing.

@@ -1,8 +1,8 @@
 """The states of a circuit, and every way from one to another, as one table.
 
 A circuit is CLOSED (calls pass and are counted), OPEN (calls are refused) or HALF_OPEN (a few trials pass, the rest are
-refused). Nothing else is a state: an operator's override stands beside the breaker, and that a circuit is recovering is
-what its generation and its window say.
+refused). Nothing else is a state: an operator's override stands beside the breaker, and so does the ramp after closing,
+for a circuit whose calls are all judged is closed, however few of them it lets pass.
 
     CLOSED → OPEN        The evidence is in the window (a rate), in a row of failures (too little traffic for a rate),
                          or in the probe (no traffic at all). A success can trip too: it may be the call that fills the
@@ -23,6 +23,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from health.config import BreakerConfig
 
 
 class CircuitState(StrEnum):
@@ -86,12 +90,29 @@ class Transition:
     to_state: CircuitState
     reason: TransitionReason
     calls: int
-    failure_rate: float
-    slow_rate: float
+    failed: int
+    slow: int
+    """What the window held: calls when closed, results of trials when half-open; no results are taken when open."""
+    consecutive_failures: int
+    """The row of failures that stood."""
+    failed_probes: int
+    """The probes in a row that failed; 0 where no probe had a part in it."""
+    config: BreakerConfig
+    """The thresholds that all of it was held against."""
     open_until: float | None
     """When the opening ends, on the same clock; None when the circuit does not open."""
     attempt: int
     """The number of openings that the backoff remembers."""
+
+    @property
+    def failure_rate(self) -> float:
+        """The share of calls that failed, 0 to 1."""
+        return self.failed / self.calls if self.calls else 0.0
+
+    @property
+    def slow_rate(self) -> float:
+        """The share of calls that were slow, 0 to 1."""
+        return self.slow / self.calls if self.calls else 0.0
 
 
 def check(from_state: CircuitState, to_state: CircuitState, reason: TransitionReason) -> None:

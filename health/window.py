@@ -1,14 +1,13 @@
 """Sliding windows over the results of calls: how many, how many failed, how many were slow.
 
-Running totals beside the samples make a record and a reading O(1), and memory is fixed when a window is made: a breaker
-reads after every call, and a window that costs more under load would add to the load. Semantics: resilience4j's
+Running totals beside a ring of buckets make a record and a reading O(1), and memory is fixed when a window is made: a
+breaker reads after every call, and a window that costs more under load would add to the load. Semantics: resilience4j's
 `SlidingTimeWindowMetrics` and `FixedSizeSlidingWindowMetrics`. Pure: `now` is an argument.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import NamedTuple, Protocol
 
 
@@ -33,8 +32,19 @@ class Counts(NamedTuple):
 class Window(Protocol):
     """What the breaker asks of a window. `now` is in seconds, on a clock that does not go back."""
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> None:
-        """Count one call that ended at `now`."""
+    calls: int
+    failed: int
+    slow: int
+    """What the window held when it was last recorded to or read: `counts` without its cost."""
+
+    def record(self, now: float, *, failed: bool, slow: bool) -> int:
+        """Count one call at `now`. Returns its place, for `amend`."""
+
+    def amend(self, place: int, now: float, *, calls: int = 0, failed: int = 0, slow: int = 0) -> bool:
+        """Add to what is counted at a place, where more has become known of a call. False if it has left the window.
+
+        A place from before the last `clear` must not be amended.
+        """
 
     def counts(self, now: float) -> Counts:
         """What the window holds at `now`."""
@@ -43,7 +53,47 @@ class Window(Protocol):
         """Forget everything."""
 
 
-class TimeWindow:
+class _Ring:
+    """The last `size` places, each with how many calls, failed ones and slow ones; and the totals."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._buckets = [[0, 0, 0] for _ in range(size)]
+        self._place = 0  # the latest one
+        self.calls = 0
+        self.failed = 0
+        self.slow = 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for bucket in self._buckets:
+            bucket[:] = (0, 0, 0)
+        self.calls = self.failed = self.slow = 0
+
+    def _add(self, calls: int, failed: int, slow: int, place: int) -> None:
+        bucket = self._buckets[place % self._size]
+        bucket[0] += calls
+        bucket[1] += failed
+        bucket[2] += slow
+        self.calls += calls
+        self.failed += failed
+        self.slow += slow
+
+    def _advance(self, place: int) -> None:
+        """Make `place` the latest one and drop those that leave. Each is dropped once: this is O(1) amortised."""
+        if place - self._place >= self._size:
+            self.clear()
+        else:
+            for passed in range(self._place + 1, place + 1):
+                calls, failed, slow = self._buckets[passed % self._size]
+                self._add(-calls, -failed, -slow, passed)
+        self._place = place
+
+    def _holds(self, place: int) -> bool:
+        return self._place - self._size < place <= self._place
+
+
+class TimeWindow(_Ring):
     """The calls of the last `seconds` seconds, in buckets of one second aligned to whole seconds.
 
     The present bucket is one of them, so the reach is between `seconds - 1` and `seconds`. An idle gap as long as the
@@ -53,71 +103,54 @@ class TimeWindow:
     def __init__(self, seconds: int) -> None:
         if seconds < 1:
             raise ValueError(f"seconds must be at least 1, not {seconds!r}")
-        self._seconds = seconds
-        self._second = -math.inf
-        self._buckets = deque([(0, 0, 0)] * seconds, maxlen=seconds)  # the present second is the last
-        self._total = Counts(0, 0, 0)
+        super().__init__(seconds)
+        self._bucket_ends = -math.inf
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> None:
-        """Count one call that ended at `now`."""
-        self._advance(now)
-        calls, failures, slows = self._buckets[-1]
-        self._buckets[-1] = (calls + 1, failures + failed, slows + slow)
-        calls, failures, slows = self._total
-        self._total = Counts(calls + 1, failures + failed, slows + slow)
+    def record(self, now: float, *, failed: bool, slow: bool) -> int:
+        """Count one call at `now`; its place is the second."""
+        if now >= self._bucket_ends:
+            self._advance_to(now)
+        self._add(1, failed, slow, self._place)
+        return self._place
+
+    def amend(self, place: int, now: float, *, calls: int = 0, failed: int = 0, slow: int = 0) -> bool:
+        """Add to what is counted in a second. False if it has left the window."""
+        self._advance_to(now)
+        if held := self._holds(place):
+            self._add(calls, failed, slow, place)
+        return held
 
     def counts(self, now: float) -> Counts:
         """What the window holds at `now`."""
-        self._advance(now)
-        return self._total
+        self._advance_to(now)
+        return Counts(self.calls, self.failed, self.slow)
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._buckets.extend([(0, 0, 0)] * self._seconds)
-        self._total = Counts(0, 0, 0)
-
-    def _advance(self, now: float) -> None:
-        """Drop the seconds that have left the window. Each is dropped once, so this is O(1) amortised."""
-        second = math.floor(now)
-        gap = second - self._second
-        if gap <= 0:
-            return
-        self._second = second
-        if gap >= self._seconds:
-            self.clear()
-            return
-        for _ in range(int(gap)):
-            calls, failed, slow = self._buckets[0]
-            self._total = Counts(self._total.calls - calls, self._total.failed - failed, self._total.slow - slow)
-            self._buckets.append((0, 0, 0))
+    def _advance_to(self, now: float) -> None:
+        if now >= self._bucket_ends:
+            self._advance(math.floor(now))
+            self._bucket_ends = self._place + 1
 
 
-class CountWindow:
-    """The last `size` calls, however long ago they were."""
+class CountWindow(_Ring):
+    """The last `size` calls, however long ago they were; a call that is taken back leaves its place empty."""
 
     def __init__(self, size: int) -> None:
         if size < 1:
             raise ValueError(f"size must be at least 1, not {size!r}")
-        self._size = size
-        self._samples: deque[tuple[bool, bool]] = deque()
-        self._failed = 0
-        self._slow = 0
+        super().__init__(size)
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> None:
+    def record(self, now: float, *, failed: bool, slow: bool) -> int:
         """Count one call; `now` is there for the likeness to `TimeWindow` alone."""
-        if len(self._samples) == self._size:
-            was_failed, was_slow = self._samples.popleft()
-            self._failed -= was_failed
-            self._slow -= was_slow
-        self._samples.append((failed, slow))
-        self._failed += failed
-        self._slow += slow
+        self._advance(self._place + 1)
+        self._add(1, failed, slow, self._place)
+        return self._place
+
+    def amend(self, place: int, now: float, *, calls: int = 0, failed: int = 0, slow: int = 0) -> bool:
+        """Add to what is counted of one call. False if it has left the window."""
+        if held := self._holds(place):
+            self._add(calls, failed, slow, place)
+        return held
 
     def counts(self, now: float) -> Counts:
         """What the window holds; `now` is there for the likeness to `TimeWindow` alone."""
-        return Counts(len(self._samples), self._failed, self._slow)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._samples.clear()
-        self._failed = self._slow = 0
+        return Counts(self.calls, self.failed, self.slow)

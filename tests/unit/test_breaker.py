@@ -14,14 +14,13 @@ from health.breaker import (
     CircuitBreaker,
     CircuitOpen,
     CircuitState,
-    IllegalTransitionError,
     Permit,
     Transition,
     TransitionReason,
     WindowType,
 )
 from health.outcome import NEUTRAL, OK, FailureReason, Outcome
-from health.transitions import check
+from health.transitions import IllegalTransitionError, check
 from health.window import Counts
 
 FAILED = Outcome.failure(FailureReason.CONNECT)
@@ -34,7 +33,7 @@ class Scene:
     """A circuit without jitter, its clock, and verbs to drive both. `quiet` switches the rule of a row off."""
 
     def __init__(self, *, quiet: bool = True, random: float = 0.0, **settings: Any) -> None:
-        defaults: dict[str, Any] = {"jitter": 0.0, "consecutive_failures": 0 if quiet else 5}
+        defaults: dict[str, Any] = {"jitter": 0.0, "ramp_seconds": 0.0, "consecutive_failures": 0 if quiet else 5}
         self.now = 1000.0
         self.breaker = CircuitBreaker("c", BreakerConfig(**defaults | settings), now=self.now, random=lambda: random)
 
@@ -51,6 +50,13 @@ class Scene:
         for _ in range(times):
             permit = self.start()
             self.wait(seconds)
+            self.end(permit, outcome)
+
+    def insisted_calls(self, outcome: Outcome, times: int) -> None:
+        """Calls that no throttle or ramp keeps back."""
+        for _ in range(times):
+            permit = self.breaker.insist(self.now)
+            assert permit is not None
             self.end(permit, outcome)
 
     def trip(self) -> None:
@@ -182,18 +188,18 @@ def test_an_idle_hour_does_not_put_an_old_failure_beside_a_new_one() -> None:
 def test_silent_results_neither_dilute_a_rate_nor_break_a_row(silent: Outcome) -> None:
     rate, row = Scene(), Scene(quiet=False)
     rate.calls(FAILED, 9)
-    rate.calls(silent, 100)
-    rate.calls(FAILED)
+    rate.insisted_calls(silent, 100)
+    rate.insisted_calls(FAILED, 1)
     row.calls(FAILED, 4)
-    row.calls(silent, 100)
-    row.calls(FAILED)
+    row.insisted_calls(silent, 100)
+    row.insisted_calls(FAILED, 1)
     assert rate.last.failure_rate == 1.0
     assert row.last.reason is TransitionReason.CONSECUTIVE_FAILURES
 
 
 def test_throttling_alone_never_trips() -> None:
     scene = Scene(quiet=False)
-    scene.calls(THROTTLED, 1000)
+    scene.insisted_calls(THROTTLED, 1000)
     assert scene.state() is CircuitState.CLOSED
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from health.breaker import BreakerConfig, CircuitBreaker, CircuitState, TransitionReason
 from health.outcome import OK
+from health.state_machine import StateMachine
 from tests.unit.test_breaker import FAILED, Scene
 
 
@@ -142,4 +143,4 @@ def test_pybreaker_still_has_the_one_private_method_that_is_overridden() -> None
     inherited = inspect.signature(pybreaker.CircuitBreaker._create_new_state)
     ours = inspect.signature(CircuitBreaker._create_new_state)
     assert list(ours.parameters) == list(inherited.parameters)
-    assert type(Scene().breaker._state).__module__ == CircuitBreaker.__module__, "pybreaker made the state by itself"
+    assert type(Scene().breaker._state).__module__ == StateMachine.__module__, "pybreaker made the state by itself"

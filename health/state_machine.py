@@ -1,0 +1,129 @@
+"""pybreaker's state machine and listener protocol, with everything closed off that would run code or judge.
+
+pybreaker 1.4 counts failures in a row, by the wall clock. It has no window, rate, latency or neutral result, it never
+sees an `async def` fail, and in half-open it admits everybody. A class with a metaclass (google.api_core's exceptions
+have one) in `exclude` disables it without a word, and a listener that raises stops it from opening. So it holds the
+state and names the protocol here, and never runs our code; the judgement is `breaker.py`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import NoReturn
+
+import pybreaker
+
+from health.transitions import CircuitState
+
+logger = logging.getLogger("health")
+
+_STORED = {
+    CircuitState.CLOSED: pybreaker.STATE_CLOSED,
+    CircuitState.OPEN: pybreaker.STATE_OPEN,
+    CircuitState.HALF_OPEN: pybreaker.STATE_HALF_OPEN,
+}
+"""pybreaker spells its states for itself: "half-open"."""
+
+
+def refuse_to_run(*_: object, **__: object) -> NoReturn:
+    """In the place of everything in pybreaker that would run code."""
+    raise TypeError("this circuit breaker never runs code: acquire() a permit, make the call, settle() the permit")
+
+
+def _refuse_to_move(*_: object) -> NoReturn:
+    raise TypeError("this circuit breaker's rules decide its state: a probe's verdict goes to trip() or begin_trials()")
+
+
+class _Inert(pybreaker.CircuitBreakerState):
+    """pybreaker's state objects run code as well, by rules of their own; ours are names."""
+
+    def call(self, *args: object, **kwargs: object) -> NoReturn:
+        refuse_to_run()
+
+    def call_async(self, *args: object, **kwargs: object) -> NoReturn:
+        refuse_to_run()
+
+
+class _Closed(_Inert, pybreaker.CircuitClosedState):
+    pass
+
+
+class _Open(_Inert, pybreaker.CircuitOpenState):
+    pass
+
+
+class _HalfOpen(_Inert, pybreaker.CircuitHalfOpenState):
+    pass
+
+
+class CircuitListener(pybreaker.CircuitBreakerListener):
+    """pybreaker's listener, and one more thing to be told."""
+
+    def would_trip(self, cb: pybreaker.CircuitBreaker) -> None:
+        """A circuit that only observes would have opened; `cb.last_transition` is the evidence."""
+
+
+class StateMachine(pybreaker.CircuitBreaker):
+    """A pybreaker circuit breaker that can only be told its state."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        fail_max: int,
+        reset_timeout: float,
+        success_threshold: int,
+        listeners: Sequence[pybreaker.CircuitBreakerListener],
+    ) -> None:
+        self._storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
+        super().__init__(
+            fail_max=fail_max,
+            reset_timeout=reset_timeout,
+            success_threshold=success_threshold,
+            listeners=listeners,
+            state_storage=self._storage,
+            name=name,
+        )
+
+    def _set_state(self, to_state: CircuitState) -> pybreaker.CircuitBreakerState:
+        """Storage first, then the state object; tells nobody. Returns the state object of before."""
+        self._storage.state = _STORED[to_state]
+        old_state, self._state = self._state, self._create_new_state(_STORED[to_state], prev_state=self._state)
+        return old_state
+
+    def _tell_change(self, old_state: pybreaker.CircuitBreakerState) -> None:
+        for listener in self.listeners:
+            try:
+                listener.state_change(self, old_state, self._state)
+            except Exception:
+                logger.exception("a listener of circuit %s raised", self.name)
+
+    def _tell_would_trip(self) -> None:
+        for listener in self.listeners:
+            if isinstance(listener, CircuitListener):
+                try:
+                    listener.would_trip(self)
+                except Exception:
+                    logger.exception("a listener of circuit %s raised", self.name)
+
+    def _create_new_state(
+        self, new_state: str, prev_state: pybreaker.CircuitBreakerState | None = None, notify: bool = False
+    ) -> pybreaker.CBStateType:
+        """A state object that runs no code and, whatever `notify` says, tells nobody."""
+        if new_state == pybreaker.STATE_OPEN:
+            return _Open(self, prev_state)
+        return _HalfOpen(self, prev_state) if new_state == pybreaker.STATE_HALF_OPEN else _Closed(self, prev_state)
+
+    @property
+    def state(self) -> pybreaker.CBStateType:
+        """pybreaker's state object. Assigning to it is refused."""
+        return self._state
+
+    @state.setter
+    def state(self, state_str: str) -> None:
+        _refuse_to_move()
+
+    call = calling = call_async = __call__ = refuse_to_run
+    add_excluded_exception = add_excluded_exceptions = refuse_to_run
+    open = half_open = close = _refuse_to_move
