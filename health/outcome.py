@@ -66,6 +66,8 @@ class FailureReason(StrEnum):
     """The upstream says the call was cancelled, or the caller left."""
     TOTAL_TIMEOUT = "total_timeout"
     """Content was still flowing when the request's whole time was used up: the proxy's limit, nobody's fault."""
+    LAG = "lag"
+    """The proxy itself was too busy to see whether an answer came."""
 
 
 KINDS: dict[FailureReason, OutcomeKind] = {
@@ -95,6 +97,7 @@ KINDS: dict[FailureReason, OutcomeKind] = {
     FailureReason.CONCURRENCY: OutcomeKind.NEUTRAL,
     FailureReason.CANCELLED: OutcomeKind.NEUTRAL,
     FailureReason.TOTAL_TIMEOUT: OutcomeKind.NEUTRAL,
+    FailureReason.LAG: OutcomeKind.NEUTRAL,
 }
 
 

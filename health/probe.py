@@ -1,4 +1,4 @@
-"""What the probes of an upstream say together: a verdict, the pace of the next one, and what it does to the circuit.
+"""What the probes of an upstream say together: a verdict, and what it does to the circuit.
 
 The probe does I/O only (`prober.py`); the judgement is here, pure. The tracker is one thing and the circuit another: a
 probe is one small call from one place, so it may open a circuit that has no traffic to judge by, and it may let trials
@@ -7,12 +7,12 @@ begin early, but only real traffic closes a circuit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from health.breaker import CircuitBreaker
 from health.outcome import Outcome, OutcomeKind
+from health.pace import NextProbe
 from health.transitions import CircuitState
 
 
@@ -66,28 +66,6 @@ class ProbeTracker:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How long to wait between probes. `interval` and `fast` in seconds, `jitter` a share.
-
-    The jitter keeps replicas from probing in step. Raises ValueError.
-    """
-
-    interval: float
-    fast: float = 1.0
-    """The longest wait while the tracker wavers: an outage is settled in seconds, not in `fall` whole intervals."""
-    jitter: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not self.interval > 0:
-            raise ValueError(f"interval must be above 0, not {self.interval!r}")
-
-    def delay(self, tracker: ProbeTracker, random: Callable[[], float]) -> float:
-        """Seconds until the next probe; `random` gives 0 to 1."""
-        wait = min(self.fast, self.interval) if tracker.wavers else self.interval
-        return wait * (1 + self.jitter * (2 * random() - 1))
-
-
-@dataclass(frozen=True, slots=True)
 class ProbeResult:
     """One probe and what the tracker made of it."""
 
@@ -101,6 +79,7 @@ class ProbeResult:
     verdict: Verdict | None
     """Set when this probe changed it."""
     up: bool | None
+    next_probe: NextProbe
 
 
 class ProbeJudge:
@@ -111,6 +90,19 @@ class ProbeJudge:
         self._breaker = breaker
         self._opening = breaker.generation
         self._answered = 0  # probes in a row that succeeded during this opening
+
+    def needless(self, now: float, within: float) -> bool:
+        """Whether a probe at `now` could tell nothing that traffic of the last `within` seconds has not told better.
+
+        Only where nothing is in doubt: the probes say up, the circuit is closed, and a call has lately succeeded in
+        good time.
+        """
+        return (
+            self.tracker.up is True
+            and not self.tracker.wavers
+            and self._breaker.judged_state is CircuitState.CLOSED
+            and now - self._breaker.last_success_at <= within
+        )
 
     def record(self, outcome: Outcome, started_at: float, now: float) -> Verdict | None:
         """Judge a probe that ran from `started_at` to `now`. Returns the tracker's verdict when it changes.
@@ -126,13 +118,13 @@ class ProbeJudge:
         elif outcome.kind in (OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED):
             self._answered = 0
             if verdict is Verdict.DOWN or (
-                self.tracker.up is False and self._breaker.circuit_state is CircuitState.HALF_OPEN
+                self.tracker.up is False and self._breaker.judged_state is CircuitState.HALF_OPEN
             ):
-                self._breaker.trip(now, outcome.retry_after)
+                self._breaker.trip(now, outcome.retry_after, self.tracker.failures)
         return verdict
 
     def _count_answer(self, started_at: float, now: float) -> None:
-        if self._breaker.circuit_state is not CircuitState.OPEN or started_at < self._breaker.since:
+        if self._breaker.judged_state is not CircuitState.OPEN or started_at < self._breaker.since:
             return
         if self._opening != self._breaker.generation:
             self._opening, self._answered = self._breaker.generation, 0

@@ -1,4 +1,4 @@
-"""The background loop that probes one upstream: call, time, judge, report, wait, for ever.
+"""The background loop that probes one upstream: call, time, judge, report, wait, for ever; no call that is not needed.
 
 It does no I/O itself and knows no upstream: the check, the clock and the sleep are given. It ends by cancellation
 alone, for a prober that died of one odd answer would leave a circuit without its verdict, and nobody would see it.
@@ -10,17 +10,22 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from health.outcome import FailureReason, Outcome
-from health.probe import Pace, ProbeJudge, ProbeResult
+from health.pace import NextProbe, Pace, ProbeBudget
+from health.probe import ProbeJudge, ProbeResult
 
 logger = logging.getLogger("health")
+
+_T = TypeVar("_T")
 
 
 class Prober:
     """Probes `model` at `upstream` with `check`, whose outcome is judged by `judge`.
 
     `timeout` is in seconds, on the event loop's time; `clock` is the monotonic clock of the circuit that is judged.
+    `on_skip` is told instead of `on_result` where fresh traffic made a probe needless.
     """
 
     def __init__(
@@ -30,37 +35,59 @@ class Prober:
         check: Callable[[], Awaitable[Outcome]],
         judge: ProbeJudge,
         pace: Pace,
+        budget: ProbeBudget,
         *,
         timeout: float,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
         on_result: Callable[[ProbeResult], object] = lambda _: None,
+        on_skip: Callable[[NextProbe], object] = lambda _: None,
     ) -> None:
         self._upstream = upstream
         self._model = model
         self._check = check
         self._judge = judge
         self._pace = pace
+        self._budget = budget
         self._timeout = timeout
         self._clock = clock
         self._sleep = sleep
         self._random = random
         self._on_result = on_result
+        self._on_skip = on_skip
+        self._held_back = False
 
     async def run(self) -> None:
         """Probe at once, and then at the pace, until cancelled. Never raises anything else."""
+        wait = await self._probe()
         while True:
-            self._report(await self._probe())
-            await self._sleep(self._pace.delay(self._judge.tracker, self._random))
+            await self._sleep(wait)
+            wait = self._skip() if self._judge.needless(self._clock(), self._pace.interval) else await self._probe()
 
-    async def _probe(self) -> ProbeResult:
+    def _skip(self) -> float:
+        next_probe = self._decide(self._clock())
+        self._report(self._on_skip, next_probe)
+        return next_probe.seconds
+
+    async def _probe(self) -> float:
         started_at = self._clock()
+        self._budget.spend(started_at)
         outcome = await self._outcome()
         now = self._clock()
         verdict = self._judge.record(outcome, started_at, now)
         up = self._judge.tracker.up
-        return ProbeResult(self._upstream, self._model, outcome, now, now - started_at, verdict, up)
+        next_probe = self._decide(now)
+        result = ProbeResult(self._upstream, self._model, outcome, now, now - started_at, verdict, up, next_probe)
+        self._report(self._on_result, result)
+        return next_probe.seconds
+
+    def _decide(self, now: float) -> NextProbe:
+        wanted = self._pace.delay(self._judge.tracker, self._random)
+        least = self._budget.least_delay(now)
+        # Once begun it lasts as long as the reserve does: the jitter would have it begin again at every other probe.
+        self._held_back = least > wanted or (self._held_back and least > 0)
+        return NextProbe(max(wanted, least), self._budget.remaining(now), self._held_back)
 
     async def _outcome(self) -> Outcome:
         try:
@@ -72,8 +99,8 @@ class Prober:
             logger.exception("the probe of %s/%s raised", self._upstream, self._model)
             return Outcome.failure(FailureReason.MALFORMED)
 
-    def _report(self, result: ProbeResult) -> None:
+    def _report(self, listener: Callable[[_T], object], news: _T) -> None:
         try:
-            self._on_result(result)
+            listener(news)
         except Exception:
             logger.exception("the listener to probes of %s/%s raised", self._upstream, self._model)

@@ -13,10 +13,12 @@ import pybreaker
 import structlog
 from aiohttp import web
 
-from health.breaker import CircuitBreaker
+from health.breaker import CircuitBreaker, CircuitListener
 from health.circuits import OVERFLOW, Circuits
 from health.config import BreakerConfig
-from health.probe import Pace, ProbeJudge, ProbeTracker
+from health.lag import LagMeter
+from health.pace import Pace, ProbeBudget
+from health.probe import ProbeJudge, ProbeTracker
 from health.prober import Prober
 from proxy import events, routing
 from proxy.admin import admin_application
@@ -34,6 +36,7 @@ from proxy.upstreams.providers import ORDER, Providers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from health.pace import NextProbe
     from health.probe import ProbeResult
     from proxy.events import Event
     from proxy.override import Override
@@ -63,11 +66,12 @@ class App:
         self._wall_clock = wall_clock
         self.log = structlog.get_logger()
         self._hub = events.Hub()
+        self._lag = LagMeter(_POLL_SECONDS)
         self._circuits = Circuits(self._make_circuit, limit=_MODELS_KEPT)
         self._board = OverrideBoard(settings.override, wall_clock=wall_clock)
         self._board.on_change(lambda override: self._hub.emit(events.OverrideChanged(override)))
         self._active = routing.ActiveUpstreams(ORDER, self._circuits_of, self._hub.emit)
-        self.metrics = Metrics(ORDER, VERSION, self._circuit, self._clock)
+        self.metrics = Metrics(ORDER, VERSION, self._clock)
         self.status = Status(
             version=VERSION,
             circuits=self._circuits,
@@ -86,6 +90,7 @@ class App:
         for listener in every:
             self._hub.listen(listener)
         self._dialect = Codestral()
+        self._throttled: set[tuple[str, str]] = set()
         self._background: list[asyncio.Task[Any]] = []
         self._runners: list[web.BaseRunner] = []
 
@@ -94,7 +99,7 @@ class App:
     async def start(self) -> None:
         """Bind both listeners and begin to serve and to probe. Raises OSError where an address cannot be had."""
         settings = self._settings
-        self._providers = Providers(settings, self._credentials_event)
+        self._providers = Providers(settings, self._credentials_event, self._lag.between)
         self._listener = self._make_listener()
         try:
             await self._providers.start()
@@ -154,6 +159,7 @@ class App:
                 Timeouts(timeouts.first_byte_seconds, timeouts.stream_idle_seconds),
                 self._hub.emit,
                 self._clock,
+                self._lag.between,
             ),
             dialect=self._dialect,
             emit=self._hub.emit,
@@ -202,8 +208,14 @@ class App:
 
     def _make_circuit(self, upstream: str, model: str, now: float) -> CircuitBreaker:
         listener = _CircuitListener(upstream, model, self._hub.emit)
-        circuit = CircuitBreaker(f"{upstream}/{model}", _breaker_config(self._settings), now=now, listeners=[listener])
-        self._hub.emit(events.CircuitCreated(upstream, model))
+        circuit = CircuitBreaker(
+            f"{upstream}/{model}",
+            _breaker_config(self._settings),
+            now=now,
+            lag=self._lag.between,
+            listeners=[listener],
+        )
+        self._hub.emit(events.CircuitCreated(upstream, model, circuit))
         return circuit
 
     def _circuit(self, upstream: str, model: str) -> CircuitBreaker:
@@ -215,7 +227,8 @@ class App:
     def _review(self, event: Event) -> None:
         """Whatever may change who serves is a reason to look."""
         if isinstance(event, events.CircuitMoved | events.OverrideChanged):
-            self._active.review(self._override(), time.time())
+            cause = event if isinstance(event, events.CircuitMoved) else None
+            self._active.review(self._override(), time.time(), cause=cause)
 
     def _begin_probing(self) -> None:
         probes = self._settings.probes
@@ -238,10 +251,14 @@ class App:
             timeout=probes.timeout_seconds,
             clock=self._clock,
             emit=self._hub.emit,
+            lag=self._lag.between,
         )
 
         def report(result: ProbeResult) -> None:
-            self._hub.emit(events.Probed(time.time(), result, check.detail))
+            self._hub.emit(events.Probed(time.time(), result, check.detail, check.usage))
+
+        def report_skip(next_probe: NextProbe) -> None:
+            self._hub.emit(events.ProbeSkipped(upstream, model, next_probe))
 
         prober = Prober(
             upstream,
@@ -249,10 +266,12 @@ class App:
             check,
             ProbeJudge(circuit, ProbeTracker(probes.fall, probes.rise)),
             Pace(probes.interval_seconds),
+            ProbeBudget(probes.daily_budget, now=self._clock()),
             # The check keeps its own time; this is for what it cannot bound.
             timeout=probes.timeout_seconds + 1,
             clock=self._clock,
             on_result=report,
+            on_skip=report_skip,
         )
         self._hub.emit(events.ProbeStarted(upstream, model))
         self._spawn(prober.run(), f"probe of {upstream}/{model}")
@@ -278,15 +297,33 @@ class App:
         write = self.log.info if name == "credentials_refreshed" else self.log.error
         write(name, upstream=ORDER[0], **fields)
 
+    def _review_throttles(self) -> None:
+        now = self._clock()
+        for upstream, model, circuit in self._circuits:
+            spilled, accepted = (
+                circuit.admission.throttle.spill_share(now),
+                circuit.admission.throttle.accept_ratio(now),
+            )
+            if (throttled := spilled > 0) is not ((upstream, model) in self._throttled):
+                (self._throttled.add if throttled else self._throttled.discard)((upstream, model))
+                self._hub.emit(events.ThrottleChanged(upstream, model, throttled, spilled, accepted))
+
     async def _poll(self) -> None:
         """Let happen what only time makes happen."""
-        while True:
-            self._circuits.poll(self._clock())
-            self._board.poll(self._wall_clock())
-            await asyncio.sleep(_POLL_SECONDS)
+        try:
+            while True:
+                self._circuits.poll(self._clock())
+                self._review_throttles()
+                self._board.poll(self._wall_clock())
+                if (lag := self._lag.tick(self._clock())) > 0:
+                    self._hub.emit(events.LoopLagged(lag))
+                await asyncio.sleep(_POLL_SECONDS)
+        finally:
+            # Else every wait would seem to be the loop's own fault from here on.
+            self._lag.stop()
 
 
-class _CircuitListener(pybreaker.CircuitBreakerListener):
+class _CircuitListener(CircuitListener):
     """Tells the hub of a circuit's transitions."""
 
     def __init__(self, upstream: str, model: str, emit: Callable[[Event], None]) -> None:
@@ -298,6 +335,11 @@ class _CircuitListener(pybreaker.CircuitBreakerListener):
         assert isinstance(cb, CircuitBreaker)
         assert cb.last_transition is not None
         self._emit(events.CircuitMoved(time.time(), self._upstream, self._model, cb.last_transition))
+
+    def would_trip(self, cb: pybreaker.CircuitBreaker) -> None:
+        assert isinstance(cb, CircuitBreaker)
+        assert cb.last_transition is not None
+        self._emit(events.WouldTrip(time.time(), self._upstream, self._model, cb.last_transition))
 
 
 def _breaker_config(settings: Settings) -> BreakerConfig:
@@ -313,6 +355,8 @@ def _breaker_config(settings: Settings) -> BreakerConfig:
         open_multiplier=breaker.open_multiplier,
         max_open_seconds=breaker.max_open_seconds,
         trial_calls=breaker.trial_calls,
+        ramp_seconds=breaker.ramp_seconds,
+        observe_only=breaker.observe_only,
         # A trial lasts no longer than a request may.
         trial_seconds=settings.timeouts.total_seconds,
     )

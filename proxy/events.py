@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from health.breaker import CircuitBreaker
     from health.outcome import FailureReason, Outcome
+    from health.pace import NextProbe
     from health.probe import ProbeResult
     from health.transitions import Transition
     from proxy.dialects.base import Usage
@@ -45,6 +47,8 @@ class Switch:
     from_upstream: str
     to_upstream: str
     reason: RouteReason
+    cause: CircuitMoved | None = None
+    """The circuit's change that it followed from, with its evidence; None where it was an override."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class CircuitCreated:
 
     upstream: str
     model: str
+    circuit: CircuitBreaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,43 @@ class CircuitMoved:
     upstream: str
     model: str
     transition: Transition
+
+
+@dataclass(frozen=True, slots=True)
+class WouldTrip:
+    """A circuit that only observes would have opened. `at` is Unix time in seconds."""
+
+    at: float
+    upstream: str
+    model: str
+    transition: Transition
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityRefused:
+    """An upstream refused a call for capacity. `model` is the circuit's."""
+
+    upstream: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spilled:
+    """A call was not even tried at an upstream, whose throttle kept it back. `model` is the circuit's."""
+
+    upstream: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleChanged:
+    """An upstream began to be throttled, or is not any more. Ratios 0 to 1."""
+
+    upstream: str
+    model: str
+    throttled: bool
+    spill_ratio: float
+    accept_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +140,16 @@ class Probed:
     at: float
     result: ProbeResult
     detail: str = ""
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSkipped:
+    """A background probe was not needed: fresh traffic had shown that the upstream is well."""
+
+    upstream: str
+    model: str
+    next_probe: NextProbe
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +215,26 @@ class TokensUsed:
     usage: Usage
 
 
+@dataclass(frozen=True, slots=True)
+class LoopLagged:
+    """The event loop was away: for `seconds` it ran nothing that was due."""
+
+    seconds: float
+
+
 Event = (
     Switch
     | Serving
     | CircuitCreated
     | CircuitMoved
+    | WouldTrip
+    | CapacityRefused
+    | Spilled
+    | ThrottleChanged
     | StaleResult
     | ProbeStarted
     | Probed
+    | ProbeSkipped
     | OverrideChanged
     | OverrideRejected
     | AttemptEnded
@@ -179,6 +243,7 @@ Event = (
     | RequestStarted
     | RequestEnded
     | TokensUsed
+    | LoopLagged
 )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from health.breaker import CircuitOpen
-from health.outcome import FailureReason, Outcome
+from health.breaker import CallRefused, Throttled
+from health.lag import no_lag
+from health.outcome import FailureReason, Outcome, OutcomeKind
 from proxy.dialects.base import InvalidRequest
-from proxy.events import AttemptEnded, FailedOver, StaleResult, TokensUsed
+from proxy.events import AttemptEnded, CapacityRefused, FailedOver, Spilled, StaleResult, TokensUsed
 from proxy.routing import refusal_reason
 from proxy.upstreams.base import AttemptFailed, Limits
 
@@ -85,7 +86,7 @@ class NothingServed(Exception):
 
 
 # What more time, or another moment, may repair; an upstream that failed in any other way would fail again.
-_MORE_TIME_MAY_HELP = frozenset({FailureReason.FIRST_BYTE_TIMEOUT, FailureReason.CONCURRENCY})
+_MORE_TIME_MAY_HELP = frozenset({FailureReason.FIRST_BYTE_TIMEOUT, FailureReason.CONCURRENCY, FailureReason.LAG})
 
 
 @dataclass(slots=True)
@@ -116,12 +117,15 @@ class Failover:
         timeouts: Timeouts,
         emit: Callable[[Event], None],
         clock: Callable[[], float],
+        lag: Callable[[float, float], float] = no_lag,
     ) -> None:
+        """`lag` tells for how many seconds between two moments of `clock` the event loop was away."""
         self._upstreams = upstreams
         self._circuits = circuits
         self._timeouts = timeouts
         self._emit = emit
         self._clock = clock
+        self._lag = lag
 
     async def serve(self, call: Call, plan: Plan) -> Served:
         """The first answer that is fit to be sent. Raises NothingServed; never takes longer than the total time."""
@@ -129,10 +133,13 @@ class Failover:
         for upstream, forced in self._candidates(walk):
             try:
                 return await self._ask(upstream, walk, forced=forced)
-            except CircuitOpen as refusal:
-                walk.refused.append(upstream)
+            except CallRefused as refusal:
+                # One that is throttled is alive, and so the better last resort.
+                walk.refused.insert(0 if isinstance(refusal, Throttled) else len(walk.refused), upstream)
                 if not walk.failures:
-                    walk.reason = refusal_reason(refusal.reason)
+                    walk.reason = refusal_reason(refusal)
+                if isinstance(refusal, Throttled):
+                    self._emit(Spilled(upstream.name, self._label(upstream, call)))
                 walk.retry_after = max(walk.retry_after, refusal.retry_after)
             except AttemptFailed as failed:
                 asked_before = any(failure.upstream == upstream.name for failure in walk.failures)
@@ -175,16 +182,16 @@ class Failover:
 
     def _permit(self, upstream: Upstream, call: Call, *, forced: bool) -> Permit | None:
         """Leave to ask, which the circuit will count; None where it says no and is asked all the same."""
-        try:
-            if call.tail is not None:
-                # How long an upload takes, and whether it arrives, says more of the caller's line than of the upstream.
-                self._circuit(upstream, call).check(self._clock())
-                return None
-            return self._circuit(upstream, call).acquire(self._clock())
-        except CircuitOpen:
+        circuit, now = self._circuit(upstream, call), self._clock()
+        if call.tail is not None:
+            # How long an upload takes, and whether it arrives, says more of the caller's line than of the upstream.
             if not forced:
-                raise
+                circuit.check(now)
             return None
+        return circuit.insist(now) if forced else circuit.acquire(now)
+
+    def _label(self, upstream: Upstream, call: Call) -> str:
+        return self._circuits.label(upstream.name, upstream.circuit_model(call.route.model))
 
     def _circuit(self, upstream: Upstream, call: Call) -> CircuitBreaker:
         return self._circuits.get(upstream.name, upstream.circuit_model(call.route.model), self._clock())
@@ -196,6 +203,8 @@ class Failover:
             total=walk.call.deadline,
             idle=self._timeouts.idle,
             patience=lambda: self._patience(walk),
+            since=self._clock(),
+            lag=self._lag,
         )
 
     def _patience(self, walk: _Walk) -> float:
@@ -248,8 +257,11 @@ class Failover:
         detail: str = "",
     ) -> None:
         if permit is not None:
+            label = self._circuits.label(upstream, model)
+            if outcome.kind is OutcomeKind.THROTTLED:
+                self._emit(CapacityRefused(upstream, label))
             stale = permit.circuit.stale_results
             permit.settle(outcome, self._clock())
             if permit.circuit.stale_results > stale:
-                self._emit(StaleResult(upstream, self._circuits.label(upstream, model)))
+                self._emit(StaleResult(upstream, label))
         self._emit(AttemptEnded(upstream, model, outcome, seconds_to_first_byte, detail))

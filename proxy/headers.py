@@ -59,6 +59,7 @@ _PROXY_ERRORS = {
     FailureReason.CREDENTIALS: "proxy_configuration_error",
     FailureReason.NOT_ALLOWED: "http_request_denied",
     FailureReason.TOTAL_TIMEOUT: "http_response_timeout",
+    FailureReason.LAG: "proxy_internal_error",
 }
 
 

@@ -11,14 +11,19 @@ import structlog
 from health.outcome import OutcomeKind
 from health.transitions import CircuitState
 from proxy import events
+from proxy.evidence import evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from structlog.typing import FilteringBoundLogger, Processor
 
+    from health.pace import NextProbe
+
 _QUIET_SECONDS = 1.0
 """Of failures that are alike, one line in so many seconds: an outage must not drown its own switch."""
+
+_NOTHING: Mapping[str, object] = {}
 
 
 def configure(stream: TextIO | None = None) -> None:
@@ -56,6 +61,7 @@ class EventLog:
         self._clock = clock
         self._last: dict[tuple[str, ...], float] = {}
         self._unsaid: dict[tuple[str, ...], int] = {}
+        self._held_back: set[tuple[str, str]] = set()
 
     def __call__(self, event: events.Event) -> None:
         """Write what an operator would want to read of `event`, if anything."""
@@ -70,8 +76,24 @@ class EventLog:
                 )
             case events.CircuitMoved():
                 self._circuit_moved(event)
-            case events.Probed():
+            case events.WouldTrip(transition=trip):
+                self._log.warning(
+                    "would_trip", upstream=event.upstream, model=event.model, reason=trip.reason, **evidence(trip)
+                )
+            case events.ThrottleChanged():
+                self._log.warning(
+                    "throttle",
+                    upstream=event.upstream,
+                    model=event.model,
+                    throttled=event.throttled,
+                    spill_ratio=round(event.spill_ratio, 4),
+                    accept_ratio=round(event.accept_ratio, 4),
+                )
+            case events.Probed(result=result):
                 self._probed(event)
+                self._budget(result.upstream, result.model, result.next_probe)
+            case events.ProbeSkipped():
+                self._budget(event.upstream, event.model, event.next_probe)
             case events.OverrideChanged(override=override):
                 self._log.warning(
                     "override",
@@ -88,6 +110,8 @@ class EventLog:
                 self._attempt_ended(event)
             case events.RequestLost():
                 self._seldom(self._log.error, "request_lost", model=event.model, reason=event.reason)
+            case events.LoopLagged(seconds=seconds):
+                self._seldom(self._log.warning, "event_loop_lagged", beside={"seconds": round(seconds, 3)})
 
     def _circuit_moved(self, event: events.CircuitMoved) -> None:
         moved = event.transition
@@ -99,9 +123,7 @@ class EventLog:
             from_state=moved.from_state,
             to_state=moved.to_state,
             reason=moved.reason,
-            calls=moved.calls,
-            failure_rate=round(moved.failure_rate, 4),
-            slow_rate=round(moved.slow_rate, 4),
+            **evidence(moved),
             open_seconds=round(moved.open_until - moved.at, 3) if moved.open_until is not None else None,
             attempt=moved.attempt,
         )
@@ -122,6 +144,21 @@ class EventLog:
             seconds=round(result.duration, 4),
         )
 
+    def _budget(self, upstream: str, model: str, next_probe: NextProbe) -> None:
+        """Say once that the probes come more slowly now, until they no longer do."""
+        probe = (upstream, model)
+        if not next_probe.held_back:
+            self._held_back.discard(probe)
+        elif probe not in self._held_back:
+            self._held_back.add(probe)
+            self._log.warning(
+                "probe_budget",
+                upstream=upstream,
+                model=model,
+                remaining=next_probe.budget_remaining,
+                seconds=round(next_probe.seconds, 1),
+            )
+
     def _attempt_ended(self, event: events.AttemptEnded) -> None:
         kind, reason = event.outcome.kind, event.outcome.reason
         if reason is None or kind is OutcomeKind.NEUTRAL:
@@ -135,8 +172,13 @@ class EventLog:
             detail=event.detail,
         )
 
-    def _seldom(self, write: Callable[..., Any], name: str, **fields: str) -> None:
-        """Write at most once in a while for the same fields, with how many were left out since the last."""
+    def _seldom(
+        self, write: Callable[..., Any], name: str, *, beside: Mapping[str, object] = _NOTHING, **fields: str
+    ) -> None:
+        """Write at most once in a while for the same `fields`, with how many were left out since the last.
+
+        What stands `beside` them differs from line to line and makes none of them another.
+        """
         key = (name, *fields.values())
         now = self._clock()
         if now - self._last.get(key, -_QUIET_SECONDS) < _QUIET_SECONDS:
@@ -145,4 +187,4 @@ class EventLog:
         if len(self._last) > 1_000:
             self._last.clear()
         self._last[key] = now
-        write(name, **fields, more=self._unsaid.pop(key, 0))
+        write(name, **fields, **beside, more=self._unsaid.pop(key, 0))

@@ -21,7 +21,7 @@ from proxy.override import OverrideMode
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from health.breaker import CircuitBreaker
+    from health.pace import NextProbe
 
 # Seconds. Completions are satisfying under one second and useless after five.
 _BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 30.0)
@@ -35,15 +35,13 @@ class Metrics:
         self,
         upstreams: Sequence[str],
         version: str,
-        circuit: Callable[[str, str], CircuitBreaker],
         clock: Callable[[], float],
     ) -> None:
-        """`circuit(upstream, model)` gives the circuit whose ratios each scrape reads, at the time of `clock`."""
+        """`clock` is that of the circuits, whose ratios each scrape reads."""
         # A `_created` beside every counter would double the series and tells nothing that a scrape does not.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._upstreams = tuple(upstreams)
-        self._circuit = circuit
         self._clock = clock
         self._make(self.registry)
         self._set_up()
@@ -53,9 +51,13 @@ class Metrics:
             events.Serving: self._on_serving,
             events.CircuitCreated: self._on_circuit_created,
             events.CircuitMoved: self._on_circuit_moved,
+            events.WouldTrip: self._on_would_trip,
+            events.CapacityRefused: lambda event: self._refusals.labels(event.upstream, event.model).inc(),
+            events.Spilled: lambda event: self._spills.labels(event.upstream, event.model).inc(),
             events.StaleResult: self._on_stale_result,
             events.ProbeStarted: self._on_probe_started,
             events.Probed: self._on_probed,
+            events.ProbeSkipped: self._on_probe_skipped,
             events.OverrideChanged: self._on_override,
             events.AttemptEnded: self._on_attempt,
             events.FailedOver: lambda event: self._failovers.labels(event.reason).inc(),
@@ -63,6 +65,7 @@ class Metrics:
             events.RequestStarted: lambda _: self._in_flight.inc(),
             events.RequestEnded: self._on_request,
             events.TokensUsed: self._on_tokens,
+            events.LoopLagged: lambda event: self._loop_lag.inc(event.seconds),
         }
 
     def __call__(self, event: events.Event) -> None:
@@ -100,6 +103,14 @@ class Metrics:
         )
         self._failure_ratio = gauge("breaker_failure_ratio", "Share of failed calls in the window.", *circuit)
         self._slow_ratio = gauge("breaker_slow_ratio", "Share of slow calls in the window.", *circuit)
+        self._would_trip = counter(
+            "breaker_would_trip_total", "Trips that BREAKER__OBSERVE_ONLY kept from happening.", *circuit, "reason"
+        )
+        self._admitted = gauge("breaker_admitted_ratio", "Share of calls that the circuit lets pass.", *circuit)
+        self._spill_ratio = gauge("throttle_spill_ratio", "Share of calls not tried, for refusals.", *circuit)
+        self._accept_ratio = gauge("throttle_accept_ratio", "Share of calls accepted of those tried.", *circuit)
+        self._refusals = counter("throttle_refusals_total", "Calls refused for capacity by the upstream.", *circuit)
+        self._spills = counter("throttle_spills_total", "Calls not tried, for refusals of others.", *circuit)
         self._stale = counter("breaker_stale_results_total", "Results of an earlier state, not counted.", *circuit)
         self._switches = counter(
             "switches_total", "Times that a model moved to another upstream.", "model", "from_upstream", "to_upstream",
@@ -117,9 +128,16 @@ class Metrics:
         self._probes = counter("probes_total", "Probes.", *circuit, "result")
         self._probe_duration = gauge("probe_duration_seconds", "How long the last probe took.", *circuit)
         self._probed_at = gauge("probe_last_run_timestamp_seconds", "When the last probe ended.", *circuit)
+        self._probes_skipped = counter("probes_skipped_total", "Probes that fresh traffic made needless.", *circuit)
+        self._probe_interval = gauge("probe_interval_seconds", "The wait until the next probe.", *circuit)
+        self._probe_budget = gauge("probe_budget_remaining", "Probes left of the day's budget.", *circuit)
+        self._probe_tokens = counter("probe_tokens_total", "Tokens of tokens_total that probes cost.", *circuit, "kind")
         self._override = gauge("override_mode", "1 for the mode in force.", "mode")
         self._override_expires = gauge("override_expires_timestamp_seconds", "When the override ends; 0 for never.")
         self._tokens = counter("tokens_total", "Tokens as the upstream counted them.", "upstream", "kind")
+        self._loop_lag = counter(
+            "event_loop_lag_seconds_total", "Seconds for which the event loop was late beyond the tolerance."
+        )
         self._build_info = gauge("build_info", "The version that runs.", "version")
 
     def _set_up(self) -> None:
@@ -166,17 +184,26 @@ class Metrics:
         for (from_state, to_state), reasons in TRANSITIONS.items():
             for reason in reasons:
                 self._transitions.labels(*circuit, from_state, to_state, reason)
-        self._stale.labels(*circuit)
-        self._failure_ratio.labels(*circuit).set_function(
-            lambda: self._circuit(*circuit).counts(self._clock()).failure_rate
-        )
-        self._slow_ratio.labels(*circuit).set_function(lambda: self._circuit(*circuit).counts(self._clock()).slow_rate)
+        for reason in TRANSITIONS[CircuitState.CLOSED, CircuitState.OPEN]:
+            self._would_trip.labels(*circuit, reason)
+        for counted in (self._stale, self._refusals, self._spills):
+            counted.labels(*circuit)
+        breaker, clock = event.circuit, self._clock
+        throttle = breaker.admission.throttle
+        self._failure_ratio.labels(*circuit).set_function(lambda: breaker.counts(clock()).failure_rate)
+        self._slow_ratio.labels(*circuit).set_function(lambda: breaker.counts(clock()).slow_rate)
+        self._admitted.labels(*circuit).set_function(lambda: breaker.admitted_share(clock()))
+        self._spill_ratio.labels(*circuit).set_function(lambda: throttle.spill_share(clock()))
+        self._accept_ratio.labels(*circuit).set_function(lambda: throttle.accept_ratio(clock()))
 
     def _on_circuit_moved(self, event: events.CircuitMoved) -> None:
         moved = event.transition
         for state in CircuitState:
             self._state.labels(event.upstream, event.model, state).set(state is moved.to_state)
         self._transitions.labels(event.upstream, event.model, moved.from_state, moved.to_state, moved.reason).inc()
+
+    def _on_would_trip(self, event: events.WouldTrip) -> None:
+        self._would_trip.labels(event.upstream, event.model, event.transition.reason).inc()
 
     def _on_stale_result(self, event: events.StaleResult) -> None:
         self._stale.labels(event.upstream, event.model).inc()
@@ -201,6 +228,11 @@ class Metrics:
         self._probe_success.labels(event.upstream, event.model).set(math.nan)
         for kind in OutcomeKind:
             self._probes.labels(event.upstream, event.model, kind)
+        for gauge in (self._probe_interval, self._probe_budget):
+            gauge.labels(event.upstream, event.model).set(math.nan)
+        self._probes_skipped.labels(event.upstream, event.model)
+        for token_kind in _TOKEN_KINDS:
+            self._probe_tokens.labels(event.upstream, event.model, token_kind)
 
     def _on_probed(self, event: events.Probed) -> None:
         result = event.result
@@ -209,6 +241,18 @@ class Metrics:
         self._probes.labels(*probe, result.outcome.kind).inc()
         self._probe_duration.labels(*probe).set(result.duration)
         self._probed_at.labels(*probe).set(event.at)
+        self._plan_probe(*probe, result.next_probe)
+        if event.usage is not None:
+            self._probe_tokens.labels(*probe, "input").inc(event.usage.input_tokens)
+            self._probe_tokens.labels(*probe, "output").inc(event.usage.output_tokens)
+
+    def _on_probe_skipped(self, event: events.ProbeSkipped) -> None:
+        self._probes_skipped.labels(event.upstream, event.model).inc()
+        self._plan_probe(event.upstream, event.model, event.next_probe)
+
+    def _plan_probe(self, upstream: str, model: str, next_probe: NextProbe) -> None:
+        self._probe_interval.labels(upstream, model).set(next_probe.seconds)
+        self._probe_budget.labels(upstream, model).set(next_probe.budget_remaining)
 
     def _on_override(self, event: events.OverrideChanged) -> None:
         for mode in OverrideMode:

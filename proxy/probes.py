@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
+from health.lag import no_lag
 from health.outcome import OK, FailureReason, Outcome, OutcomeKind
 from proxy import paths
 from proxy.callers import Caller
@@ -19,7 +20,7 @@ from proxy.upstreams.base import AttemptFailed, Call, Limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.dialects.base import Dialect
+    from proxy.dialects.base import Dialect, Usage
     from proxy.events import Event
     from proxy.settings import ProbeTarget
     from proxy.upstreams.base import Upstream
@@ -82,23 +83,27 @@ class Check:
         timeout: float,
         clock: Callable[[], float],
         emit: Callable[[Event], None],
+        lag: Callable[[float, float], float] = no_lag,
     ) -> None:
-        """`timeout` in seconds, for the whole of one probe."""
+        """`timeout` in seconds, for the whole of one probe; `lag` as `Limits` has it."""
         self._upstream = upstream
         self._target = target
         self._dialect = dialect
         self._timeout = timeout
         self._clock = clock
         self._emit = emit
+        self._lag = lag
         self.detail = ""
         """What the operator should know of the last failure."""
+        self.usage: Usage | None = None
+        """What the last probe cost, where the upstream said so."""
 
     async def __call__(self) -> Outcome:
         """One probe. Never raises for anything that an upstream does."""
-        self.detail = ""
+        self.detail, self.usage = "", None
         now = self._clock()
         end = now + self._timeout
-        limits = Limits(first_byte=end, total=end, idle=self._timeout, patience=lambda: now)
+        limits = Limits(first_byte=end, total=end, idle=self._timeout, patience=lambda: now, since=now, lag=self._lag)
         call = probe_call(self._target, self._dialect, end)
         try:
             await self._upstream.enter(end)
@@ -110,9 +115,10 @@ class Check:
             self.detail = failed.detail
             return _as_seen_by_a_probe(failed.outcome)
         reply.close()
+        self.usage = reply.usage
         if reply.usage is not None:
             self._emit(TokensUsed(self._upstream.name, reply.usage))
-        if reply.outcome.kind is not OutcomeKind.OK:
+        if not 200 <= reply.status < 300:
             # The caller's fault in traffic; here the caller is the proxy itself.
             self.detail = f"{reply.status}"
             return Outcome(OutcomeKind.MISCONFIGURED, FailureReason.REJECTED)

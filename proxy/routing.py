@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from health.breaker import CircuitState, TransitionReason
+from health.breaker import CircuitOpen, CircuitState, TransitionReason
 from proxy.events import RouteReason, Serving, Switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from health.breaker import CircuitBreaker
-    from proxy.events import Event
+    from health.breaker import CallRefused, CircuitBreaker
+    from proxy.events import CircuitMoved, Event
     from proxy.override import Override
 
 
@@ -51,8 +51,13 @@ def plan(order: Sequence[str], override: Override, key: bytes) -> Plan:
     return Plan((pinned, *(name for name in order if name != pinned)), RouteReason.OVERRIDE, pinned=True)
 
 
-def refusal_reason(reason: TransitionReason) -> RouteReason:
-    """How a caller is told that a circuit refused for `reason`."""
+def refusal_reason(refusal: CallRefused) -> RouteReason:
+    """How a caller is told that a circuit refused."""
+    return trip_reason(refusal.reason) if isinstance(refusal, CircuitOpen) else RouteReason.THROTTLED
+
+
+def trip_reason(reason: TransitionReason) -> RouteReason:
+    """Why another upstream serves, when a circuit opened for `reason`."""
     return RouteReason.PROBE_DOWN if reason is TransitionReason.PROBE else RouteReason.CIRCUIT_OPEN
 
 
@@ -70,7 +75,7 @@ def active(
         if circuit is None or circuit.circuit_state is CircuitState.CLOSED:
             return name, reason
         if reason is RouteReason.PRIMARY and circuit.trip_reason is not None:
-            reason = refusal_reason(circuit.trip_reason)
+            reason = trip_reason(circuit.trip_reason)
     return None
 
 
@@ -98,8 +103,18 @@ class ActiveUpstreams:
     def __len__(self) -> int:
         return len(self._by_model)
 
-    def review(self, override: Override, wall_now: float, models: Sequence[str] | None = None) -> None:
-        """Compare who serves with who served, for `models` or for all known ones. `wall_now` is Unix time."""
+    def review(
+        self,
+        override: Override,
+        wall_now: float,
+        models: Sequence[str] | None = None,
+        *,
+        cause: CircuitMoved | None = None,
+    ) -> None:
+        """Compare who serves with who served, for `models` or for all known ones. `wall_now` is Unix time.
+
+        `cause` is what gave the occasion, where it was a circuit.
+        """
         for model in models if models is not None else list(self._by_model):
             found = active(self._order, override, self._circuits(model))
             before = self._by_model.get(model)
@@ -112,6 +127,6 @@ class ActiveUpstreams:
                 self._emit(Serving(wall_now, model, upstream, reason))
             elif before.upstream != upstream:
                 self._by_model[model] = Active(model, upstream, reason, wall_now)
-                self._emit(Switch(wall_now, model, before.upstream, upstream, reason))
+                self._emit(Switch(wall_now, model, before.upstream, upstream, reason, cause))
             elif before.reason is not reason:
                 self._by_model[model] = Active(model, upstream, reason, before.since)

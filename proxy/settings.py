@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from health.pace import LEAST_DAILY
 from proxy.override import OverrideMode
 from proxy.settings_rules import broken_rules
 from proxy.settings_types import (
@@ -139,7 +140,10 @@ class BreakerSettings(_Group):
         default=5, ge=1, le=1_000, description="Calls let through to find out whether it may close."
     )
     ramp_seconds: SecondsOrZero = Field(
-        default=10.0, description="After closing, the share let through is to grow for so long. Has no effect yet."
+        default=10.0, description="After closing, the share let through grows from none to all for so long."
+    )
+    observe_only: bool = Field(
+        default=False, description="Judge and report `would_trip`, and refuse nothing: for trying thresholds."
     )
 
 
@@ -151,10 +155,20 @@ class ProbeSettings(_Group):
         description="Comma-separated `project/location/publisher/model`, the Vertex models to probe; "
         "not with `passthrough`, where the proxy has no credential of its own. Claude is probed always.",
     )
-    interval_seconds: SecondsOrZero = Field(default=10.0, description="Between two probes; 0 switches probing off.")
+    interval_seconds: SecondsOrZero = Field(
+        default=10.0,
+        description="Between two probes; twice as long while down, 1 s at most in doubt; none is made while traffic "
+        "shows the same. 0 switches probing off.",
+    )
     timeout_seconds: Seconds = Field(default=3.0, description="For one probe.")
     fall: int = Field(default=3, ge=1, le=1_000, description="Failed probes in a row that count as down.")
     rise: int = Field(default=2, ge=1, le=1_000, description="Good probes in a row that count as up.")
+    daily_budget: int = Field(
+        default=20_000,
+        ge=LEAST_DAILY,
+        description="Probes of one target in a day; towards its end they come more slowly, "
+        "never less than one a minute.",
+    )
 
 
 class Settings(BaseSettings):

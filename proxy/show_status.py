@@ -28,6 +28,13 @@ async def show_status(url: str, say: Callable[[str], None], complain: Callable[[
     return 0
 
 
+def _share(circuit: dict[str, Any]) -> str:
+    if circuit["would_be"] is not None:
+        return f", observed only: would be {circuit['would_be']}"
+    partial = circuit["state"] == "closed" and circuit["admitted_ratio"] < 1
+    return f", lets {circuit['admitted_ratio']:.0%} pass" if partial else ""
+
+
 def _lines(status: dict[str, Any]) -> Iterator[str]:
     override = status["override"]
     why = f" ({override['reason']})" if override["reason"] else ""
@@ -41,7 +48,7 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         reason = f" ({entry['reason']})" if entry["reason"] else ""
         yield (
             f"circuit    {entry['upstream']}/{entry['model']}: {entry['state']}{reason}, {entry['calls']} calls,"
-            f" {entry['failure_rate']:.0%} failed, {entry['slow_rate']:.0%} slow"
+            f" {entry['failure_rate']:.0%} failed, {entry['slow_rate']:.0%} slow" + _share(entry)
         )
     for entry in status["probes"]:
         up = {True: "up", False: "down", None: "unknown"}[entry["up"]]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from health.outcome import OutcomeKind
-from proxy.events import Probed, Switch
+from proxy.events import Probed, ProbeSkipped, Switch
+from proxy.evidence import evidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from health.circuits import Circuits
+    from health.pace import NextProbe
     from proxy.events import Event
     from proxy.override import Override
     from proxy.routing import ActiveUpstreams
@@ -42,13 +44,20 @@ class Status:
         self._started_at = wall_clock()
         self._switches: deque[Switch] = deque(maxlen=_SWITCHES_KEPT)
         self._probes: dict[tuple[str, str], Probed] = {}
+        self._next_probes: dict[tuple[str, str], NextProbe] = {}
+        self._skipped: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, event: Event) -> None:
         """Remember what the snapshot shows."""
         if isinstance(event, Switch):
             self._switches.append(event)
         elif isinstance(event, Probed):
-            self._probes[event.result.upstream, event.result.model] = event
+            probe = (event.result.upstream, event.result.model)
+            self._probes[probe] = event
+            self._next_probes[probe] = event.result.next_probe
+        elif isinstance(event, ProbeSkipped):
+            self._next_probes[event.upstream, event.model] = event.next_probe
+            self._skipped[event.upstream, event.model] += 1
 
     def snapshot(self) -> dict[str, Any]:
         """The value of /status.json; times are RFC 3339 in UTC."""
@@ -74,6 +83,7 @@ class Status:
                     "from": switch.from_upstream,
                     "to": switch.to_upstream,
                     "reason": switch.reason,
+                    "evidence": _evidence(switch),
                 }
                 for switch in self._switches
             ],
@@ -107,14 +117,18 @@ class Status:
                     "calls": counts.calls,
                     "failure_rate": counts.failure_rate,
                     "slow_rate": counts.slow_rate,
+                    "admitted_ratio": circuit.admitted_share(now),
+                    "spill_ratio": circuit.admission.throttle.spill_share(now),
+                    "would_be": circuit.judged_state if circuit.config.observe_only else None,
                     "open_until": _text_of(circuit.open_until + to_wall) if circuit.open_until is not None else None,
                 }
             )
         return entries
 
-    @staticmethod
-    def _probe_entry(probed: Probed) -> dict[str, Any]:
+    def _probe_entry(self, probed: Probed) -> dict[str, Any]:
         result = probed.result
+        probe = (result.upstream, result.model)
+        next_probe = self._next_probes[probe]
         ok = result.outcome.kind is OutcomeKind.OK
         return {
             "upstream": result.upstream,
@@ -123,7 +137,22 @@ class Status:
             "last_result": result.outcome.kind if ok or result.outcome.reason is None else result.outcome.reason,
             "last_at": _text_of(probed.at),
             "duration_seconds": result.duration,
+            "interval_seconds": next_probe.seconds,
+            "budget_remaining": next_probe.budget_remaining,
+            "skipped": self._skipped[probe],
         }
+
+
+def _evidence(switch: Switch) -> dict[str, Any] | None:
+    """What the circuit that caused a switch went by; None where an override did."""
+    if (moved := switch.cause) is None:
+        return None
+    return {
+        "upstream": moved.upstream,
+        "model": moved.model,
+        "reason": moved.transition.reason,
+        **evidence(moved.transition),
+    }
 
 
 def _text(moment: datetime) -> str:

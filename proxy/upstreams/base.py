@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from health.outcome import OK, FailureReason, Outcome
+from health.lag import no_lag
+from health.outcome import FailureReason, Outcome
 from proxy.dialects.base import InvalidRequest
 from proxy.upstreams.codings import decode
 
@@ -27,10 +28,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CATCH_UP_SECONDS = 0.05
+"""A loop that was away takes a few turns until it has read what lies in its sockets."""
+
 
 @dataclass(slots=True)
 class Limits:
-    """How long an attempt may take: two moments on the event loop's clock, and an idle time in seconds."""
+    """How long an attempt may take: two moments on the event loop's clock, and an idle time in seconds.
+
+    All but `total` are in time in which the event loop was awake: what may lie in a socket unread did not fail to come.
+    """
 
     first_byte: float
     """No content by then: `patience` decides whether the attempt has failed."""
@@ -39,29 +46,53 @@ class Limits:
     """Once content flows, the longest silence."""
     patience: Callable[[], float]
     """Asked once, when `first_byte` has passed: until when to wait instead. A moment that has passed gives up."""
+    since: float
+    """From when on the loop's absence puts `first_byte` off: at first the moment at which the attempt begins."""
+    lag: Callable[[float, float], float] = no_lag
+    """For how many seconds between two moments the event loop was away."""
     extended: bool = False
+    timer: asyncio.TimerHandle | None = None
+
+    def put_off(self, deadline: float, since: float, now: float) -> float:
+        """A `deadline` that has passed, later by the time for which the loop was away from `since` to `now`.
+
+        Whoever waits on must ask from `now` on the next time, so that each lost second is given once.
+        """
+        lost = self.lag(since, now)
+        return max(deadline + lost, now + _CATCH_UP_SECONDS) if lost > 0 else deadline
 
     async def before_content(self, awaited: Coroutine[Any, Any, T]) -> T:
         """Await what must come before the first content. Raises AttemptFailed when it does not."""
         timeout = asyncio.timeout_at(self.total)
-        timer = None
-        if self.first_byte < self.total:
-            timer = asyncio.get_running_loop().call_at(self.first_byte, self._late, timeout)
+        loop = asyncio.get_running_loop()
+        self._set_timer(loop, timeout)
         try:
             async with timeout:
                 return await awaited
         except TimeoutError as error:
-            raise AttemptFailed.because(FailureReason.FIRST_BYTE_TIMEOUT) from error
+            # With time left that only the caller's limit cuts off, whether an answer would have come is not known.
+            unseen = not self.extended and self.put_off(self.first_byte, self.since, loop.time()) > self.total
+            raise AttemptFailed.because(FailureReason.LAG if unseen else FailureReason.FIRST_BYTE_TIMEOUT) from error
         finally:
-            if timer is not None:
-                timer.cancel()
+            if self.timer is not None:
+                self.timer.cancel()
 
-    def _late(self, timeout: asyncio.Timeout) -> None:
-        if not self.extended:
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, timeout: asyncio.Timeout) -> None:
+        if self.first_byte < self.total:
+            self.timer = loop.call_at(self.first_byte, self._late, loop, timeout)
+
+    def _late(self, loop: asyncio.AbstractEventLoop, timeout: asyncio.Timeout) -> None:
+        now = loop.time()
+        passed = self.first_byte
+        self.first_byte = self.put_off(passed, self.since, now)
+        self.since = now
+        if self.first_byte == passed and not self.extended:
             self.extended = True
-            self.first_byte = max(self.first_byte, min(self.patience(), self.total))
-        if not timeout.expired():
-            timeout.reschedule(self.first_byte)
+            self.first_byte = max(passed, min(self.patience(), self.total))
+        if self.first_byte > passed:
+            self._set_timer(loop, timeout)
+        elif not timeout.expired():
+            timeout.reschedule(now)
 
 
 class AttemptFailed(Exception):
@@ -109,7 +140,6 @@ class Reply:
     """Raises AttemptFailed when the stream breaks; it must then not be ended as if it were complete."""
     close: Callable[[], None] = lambda: None
     """Lets go of the upstream's connection; must be called when `rest` is done with, begun or not."""
-    outcome: Outcome = OK
     content_at: float | None = None
     """When the first content came, on the event loop's clock."""
     usage: Usage | None = None

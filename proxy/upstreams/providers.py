@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from health.lag import no_lag
 from proxy.upstreams.claude import Claude
 from proxy.upstreams.credentials import credentials_for
 from proxy.upstreams.transport import Transport
@@ -22,9 +23,15 @@ ORDER = (Vertex.name, Claude.name)
 class Providers:
     """Both upstreams with their connections and credentials. Must be made on a running loop."""
 
-    def __init__(self, settings: Settings, on_credentials_event: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_credentials_event: Callable[..., None],
+        lag: Callable[[float, float], float] = no_lag,
+    ) -> None:
+        """`lag` tells for how many seconds between two moments the event loop was away."""
         self._credentials = credentials_for(settings.vertex, on_event=on_credentials_event)
-        self._transports = [Transport(connect_seconds=settings.timeouts.connect_seconds) for _ in ORDER]
+        self._transports = [Transport(connect_seconds=settings.timeouts.connect_seconds, lag=lag) for _ in ORDER]
         self.upstreams: Mapping[str, Upstream] = {
             Vertex.name: Vertex(self._transports[0], self._credentials, base_url=settings.vertex.base_url),
             Claude.name: Claude(

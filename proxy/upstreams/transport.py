@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from yarl import URL
 
+from health.lag import no_lag
 from health.outcome import FailureReason
 from proxy.upstreams.base import AttemptFailed, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from multidict import CIMultiDictProxy
 
@@ -68,13 +69,20 @@ class Exchange:
             data = await self.until_content(limits)
             self.content_at = self._loop.time()
             return data
-        moment = min(self._loop.time() + limits.idle, limits.total)
-        try:
-            async with asyncio.timeout_at(moment):
-                return await self._readany()
-        except TimeoutError as error:
-            late = FailureReason.TOTAL_TIMEOUT if moment == limits.total else FailureReason.STALL
-            raise AttemptFailed.because(late) from error
+        since = self._loop.time()
+        moment = min(since + limits.idle, limits.total)
+        while True:
+            try:
+                async with asyncio.timeout_at(moment):
+                    return await self._readany()
+            except TimeoutError as error:
+                if moment >= limits.total:
+                    raise AttemptFailed.because(FailureReason.TOTAL_TIMEOUT) from error
+                now = self._loop.time()
+                if (later := limits.put_off(moment, since, now)) == moment:
+                    raise AttemptFailed.because(FailureReason.STALL) from error
+                # Nothing is lost by asking again: a read that was given up has taken nothing from the buffer.
+                moment, since = min(later, limits.total), now
 
     async def until_content(self, limits: Limits) -> bytes:
         """As `chunk`, for a stream whose bytes are no content yet: the first-byte limit goes on counting.
@@ -110,8 +118,12 @@ class Exchange:
         Nothing of it has been sent on, so it may be given up for one that is quicker.
         """
         assert self.content_at is not None
-        now = self._loop.time()
-        return now > self.content_at + 2 * limits.idle and now >= min(limits.patience(), limits.total - limits.idle)
+        now, longest = self._loop.time(), 2 * limits.idle
+        return (
+            now > self.content_at + longest
+            and now - limits.lag(self.content_at, now) > self.content_at + longest
+            and now >= min(limits.patience(), limits.total - limits.idle)
+        )
 
     async def drain(self) -> None:
         """Wait a moment for the proper end of a body that has said all, so that its connection can be used again."""
@@ -128,7 +140,9 @@ class Exchange:
 class Transport:
     """The HTTP client of one provider: a pool of connections of its own, so that one cannot starve the other."""
 
-    def __init__(self, *, connect_seconds: float) -> None:
+    def __init__(self, *, connect_seconds: float, lag: Callable[[float, float], float] = no_lag) -> None:
+        """`lag` tells for how many seconds between two moments the event loop was away. Must be made on that loop."""
+        self._lag = lag
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_reuseconn.append(_note_reuse)
         self._loop = asyncio.get_running_loop()
@@ -153,10 +167,13 @@ class Transport:
         return await limits.before_content(self._exchange(url, headers, body))
 
     async def _exchange(self, url: URL, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]) -> Exchange:
+        began = self._loop.time()
         try:
             return await self._on_a_live_connection(url, headers, body)
         except aiohttp.ConnectionTimeoutError as error:
-            raise AttemptFailed.because(FailureReason.CONNECT, "timed out") from error
+            # The library counts in time that passes, awake or not.
+            reason = FailureReason.LAG if self._lag(began, self._loop.time()) > 0 else FailureReason.CONNECT
+            raise AttemptFailed.because(reason, "timed out") from error
         except (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError) as error:
             raise AttemptFailed.because(FailureReason.TLS, _cause(error)) from error
         except aiohttp.ClientConnectorDNSError as error:

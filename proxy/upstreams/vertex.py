@@ -10,7 +10,7 @@ import contextlib
 import zlib
 from typing import TYPE_CHECKING
 
-from health.outcome import NEUTRAL, FailureReason, Outcome
+from health.outcome import FailureReason, Outcome
 from proxy import headers
 from proxy.errors import google_status
 from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply, as_cut
@@ -88,13 +88,20 @@ class Vertex:
         return reply
 
     async def _authorization(self, call: Call, limits: Limits) -> str | None:
-        try:
-            async with asyncio.timeout_at(min(limits.first_byte, limits.total)):
-                return await self._credentials.authorization(call.headers.get("Authorization"))
-        except CredentialsUnavailable as error:
-            raise AttemptFailed.because(FailureReason.CREDENTIALS, str(error)) from error
-        except TimeoutError as error:
-            raise AttemptFailed.because(FailureReason.CREDENTIALS, "no token came in time") from error
+        since, moment = limits.since, min(limits.first_byte, limits.total)
+        while True:
+            try:
+                async with asyncio.timeout_at(moment):
+                    return await self._credentials.authorization(call.headers.get("Authorization"))
+            except CredentialsUnavailable as error:
+                raise AttemptFailed.because(FailureReason.CREDENTIALS, str(error)) from error
+            except TimeoutError as error:
+                now = self._loop.time()
+                later = limits.put_off(moment, since, now)
+                if later == moment or moment >= limits.total:
+                    reason = FailureReason.LAG if later > limits.total else FailureReason.CREDENTIALS
+                    raise AttemptFailed.because(reason, "no token came in time") from error
+                moment, since = min(later, limits.total), now
 
     async def _judge(self, call: Call, exchange: Exchange, limits: Limits) -> Reply:
         if 200 <= exchange.status < 300:
@@ -104,7 +111,7 @@ class Vertex:
         reply = await _read(exchange, limits)
         reason = self._blame(exchange.status, reply.body)
         if reason is None:
-            reply.outcome = NEUTRAL
+            # An upstream that finds fault with a request is well: the caller's own error is a success of its.
             return reply
         if reason is FailureReason.UNAUTHORIZED:
             self._credentials.rejected()

@@ -76,7 +76,7 @@ async def test_a_request_is_lost_in_an_outage(fault: Fault | None, within: float
         if fault is None:
             await proxy.vertex.accept()
         await proxy.until(circuit_is(proxy, "vertex", "closed"))
-        await asyncio.sleep(2)
+        await asyncio.sleep(12)  # the ramp, and a little
         await load.stop()
         assert len(load.answers) > 1_000
         assert load.lost == []
@@ -161,6 +161,7 @@ async def test_refusals_for_capacity_open_the_circuit() -> None:
         for _ in range(30):
             assert (await proxy.ask()).served_by == ("claude", "throttled")
         assert circuit_is(proxy, "vertex", "closed")()
+        assert proxy.vertex.calls < 10
 
 
 async def test_a_failing_trial_costs_its_caller_the_answer() -> None:
@@ -173,3 +174,95 @@ async def test_a_failing_trial_costs_its_caller_the_answer() -> None:
         assert {answer.text for answer in answers} == {expected("claude")}
         assert [answer.served_by[1] for answer in answers] == ["server_error"] * 5 + ["circuit_open"]
         assert circuit_is(proxy, "vertex", "open")()
+
+
+async def test_the_whole_load_comes_back_to_vertex_at_once() -> None:
+    async with rig(BREAKER__RAMP_SECONDS="20") as proxy:
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(5):
+            await proxy.ask()
+        proxy.vertex.fault = None
+        await proxy.until(circuit_is(proxy, "vertex", "half_open"))
+        for _ in range(5):
+            assert (await proxy.ask()).served_by == ("vertex", "primary")
+        assert circuit_is(proxy, "vertex", "closed")()
+        await asyncio.sleep(5)
+        assert proxy.metric("breaker_admitted_ratio", upstream="vertex", model="codestral-2") == pytest.approx(
+            0.25, abs=0.02
+        )
+        answers = [await proxy.ask() for _ in range(100)]
+        assert all(answer.status == 200 for answer in answers)
+        served = [answer.served_by for answer in answers]
+        assert served.count(("vertex", "primary")) == pytest.approx(25, abs=3)
+        assert served.count(("claude", "circuit_open")) == 100 - served.count(("vertex", "primary"))
+
+
+async def test_calls_that_hang_trip_nothing_until_they_are_given_up() -> None:
+    async with rig(TIMEOUTS__FIRST_BYTE_SECONDS="10") as proxy:
+        proxy.vertex.fault = Fault(delay_before_headers=60.0)
+        calls = [asyncio.create_task(proxy.ask()) for _ in range(10)]
+        await asyncio.sleep(0.1)
+        seconds = await proxy.until(circuit_is(proxy, "vertex", "open"))
+        assert 1.3 < seconds < 1.7
+        assert {answer.served_by for answer in await asyncio.gather(*calls)} == {("claude", "first_byte_timeout")}
+
+
+async def test_a_third_refused_costs_every_caller_a_first_try_or_opens_the_circuit() -> None:
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(status=429, share=0.3)
+        load = Load(proxy, pause=1.0)
+        await asyncio.sleep(60)
+        circuit = {"upstream": "vertex", "model": "codestral-2"}
+        spilled = proxy.metric("throttle_spills_total", **circuit) / len(load.answers)
+        assert spilled == pytest.approx(0.3, abs=0.06)
+        assert proxy.metric("throttle_spill_ratio", **circuit) == pytest.approx(0.3, abs=0.1)
+        assert proxy.metric("throttle_accept_ratio", **circuit) == pytest.approx(0.7, abs=0.1)
+        refusals = proxy.metric("throttle_refusals_total", **circuit)
+        assert refusals == pytest.approx(0.3 * proxy.vertex.calls, rel=0.2)
+        assert circuit_is(proxy, "vertex", "closed")()
+        assert not proxy.seen(events.Switch)
+        proxy.vertex.fault = None
+        await asyncio.sleep(11)
+        assert proxy.metric("throttle_spill_ratio", **circuit) == 0
+        before = len(load.answers)
+        await asyncio.sleep(5)
+        await load.stop()
+        assert {answer.served_by for answer in load.answers[before:]} == {("vertex", "primary")}
+        assert load.lost == []
+        began, ended = [event for event in proxy.seen(events.ThrottleChanged) if event.upstream == "vertex"]
+        assert (began.throttled, ended.throttled) == (True, False)
+
+
+async def test_observing_refuses_a_call_or_moves_the_traffic() -> None:
+    async with rig(BREAKER__OBSERVE_ONLY="true") as proxy:
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(30):
+            assert (await proxy.ask()).served_by == ("claude", "server_error")
+        assert proxy.vertex.calls == 30
+        (trip,) = proxy.seen(events.WouldTrip)
+        assert (trip.upstream, trip.transition.reason) == ("vertex", "consecutive_failures")
+        circuit = {"upstream": "vertex", "model": "codestral-2"}
+        assert proxy.metric("breaker_would_trip_total", **circuit, reason="consecutive_failures") == 1
+        assert circuit_is(proxy, "vertex", "closed")()
+        assert not proxy.seen(events.Switch)
+        assert not proxy.seen(events.CircuitMoved)
+        (entry,) = [entry for entry in (await proxy.status())["circuits"] if entry["upstream"] == "vertex"]
+        assert (entry["state"], entry["would_be"]) == ("closed", "open")
+
+
+async def test_a_switch_is_told_without_its_evidence() -> None:
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(5):
+            await proxy.ask()
+        (switch,) = (await proxy.status())["switches"]
+        evidence = switch["evidence"]
+        assert (evidence["upstream"], evidence["reason"]) == ("vertex", "consecutive_failures")
+        assert (evidence["calls"], evidence["failed"], evidence["slow"], evidence["consecutive_failures"]) == (
+            5,
+            5,
+            0,
+            5,
+        )
+        assert evidence["thresholds"]["consecutive_failures"] == 5
+        assert evidence["thresholds"]["failure_rate"] == 0.5

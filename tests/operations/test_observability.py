@@ -31,6 +31,12 @@ INTERFACE = {
     "breaker_failure_ratio": {"upstream", "model"},
     "breaker_slow_ratio": {"upstream", "model"},
     "breaker_stale_results_total": {"upstream", "model"},
+    "breaker_admitted_ratio": {"upstream", "model"},
+    "breaker_would_trip_total": {"upstream", "model", "reason"},
+    "throttle_spill_ratio": {"upstream", "model"},
+    "throttle_accept_ratio": {"upstream", "model"},
+    "throttle_refusals_total": {"upstream", "model"},
+    "throttle_spills_total": {"upstream", "model"},
     "switches_total": {"model", "from_upstream", "to_upstream", "reason"},
     "switch_last_timestamp_seconds": {"model", "to_upstream"},
     "active_upstream": {"model", "upstream"},
@@ -40,9 +46,14 @@ INTERFACE = {
     "probes_total": {"upstream", "model", "result"},
     "probe_duration_seconds": {"upstream", "model"},
     "probe_last_run_timestamp_seconds": {"upstream", "model"},
+    "probes_skipped_total": {"upstream", "model"},
+    "probe_interval_seconds": {"upstream", "model"},
+    "probe_budget_remaining": {"upstream", "model"},
+    "probe_tokens_total": {"upstream", "model", "kind"},
     "override_mode": {"mode"},
     "override_expires_timestamp_seconds": set(),
     "tokens_total": {"upstream", "kind"},
+    "event_loop_lag_seconds_total": set(),
     "build_info": {"version"},
 }
 PROBING = {"PROBES__TARGETS": TARGET, "PROBES__INTERVAL_SECONDS": "10"}
@@ -147,14 +158,22 @@ async def test_a_status_that_is_not_of_the_interface() -> None:
         assert set(status["override"]) == {"mode", "source", "reason", "actor", "expires_at", "percent"}
         assert set(status["circuits"][0]) == {
             "upstream", "model", "state", "reason", "since", "calls", "failure_rate", "slow_rate", "open_until",
+            "admitted_ratio", "spill_ratio", "would_be",
         }  # fmt: skip
-        assert set(status["probes"][0]) == {"upstream", "model", "up", "last_result", "last_at", "duration_seconds"}
+        assert set(status["probes"][0]) == {
+            "upstream", "model", "up", "last_result", "last_at", "duration_seconds", "interval_seconds",
+            "budget_remaining", "skipped",
+        }  # fmt: skip
         assert set(status["active"][0]) == {"model", "upstream", "reason", "since"}
 
 
 async def test_a_series_is_missing_until_its_first_event() -> None:
     async with rig(**PROBING) as proxy:
-        assert math.isnan(proxy.metric("probe_success", upstream="vertex", model="codestral-2"))
+        for name in ("probe_success", "probe_interval_seconds", "probe_budget_remaining"):
+            assert math.isnan(proxy.metric(name, upstream="vertex", model="codestral-2"))
+        assert proxy.metric("probes_skipped_total", upstream="vertex", model="codestral-2") == 0
+        for kind in ("input", "output"):
+            assert proxy.metric("probe_tokens_total", upstream="vertex", model="codestral-2", kind=kind) == 0
         for upstream in ("vertex", "claude"):
             assert proxy.metric("requests_total", upstream=upstream, code="200") == 0
             assert proxy.metric("upstream_failures_total", upstream=upstream, reason="stall") == 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
+from typing import Any
 
 import pytest
+import structlog
 
 from proxy import events
 from proxy.simulator import Fault
-from tests.rig import TARGET, circuit_is, expected, rig
+from tests.rig import TARGET, Rig, circuit_is, expected, rig
 
 pytestmark = pytest.mark.virtual_time
 
@@ -123,3 +126,118 @@ async def test_a_probe_that_is_answered_with_a_stream_keeps_its_connection() -> 
         assert entry["last_result"] == "wrong_answer"
         assert proxy.vertex._web is not None
         assert len(proxy.vertex._web.connections) <= 1
+
+
+VERTEX = {"upstream": "vertex", "model": "codestral-2"}
+
+
+async def _entry(proxy: Rig, upstream: str = "vertex") -> dict[str, Any]:
+    (entry,) = [probe for probe in (await proxy.status())["probes"] if probe["upstream"] == upstream]
+    return dict(entry)
+
+
+async def _ask_for(proxy: Rig, seconds: float) -> None:
+    """A steady load of one request every two seconds."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while loop.time() < end:
+        assert (await proxy.ask()).status == 200
+        await asyncio.sleep(2)
+
+
+def _probes(proxy: Rig, upstream: str = "vertex") -> int:
+    return sum(event.result.upstream == upstream for event in proxy.seen(events.Probed))
+
+
+async def test_probes_are_paid_for_while_traffic_shows_the_same() -> None:
+    async with rig(**PROBING) as proxy:
+        await proxy.until(lambda: _probes(proxy) == 1)
+        tokens = proxy.metric("probe_tokens_total", **VERTEX, kind="input")
+        await _ask_for(proxy, 100)
+        assert _probes(proxy) == 1
+        assert _probes(proxy, "claude") > 8, "the idle one is in nobody's sight"
+        assert proxy.metric("probes_skipped_total", **VERTEX) > 8
+        assert proxy.metric("probe_tokens_total", **VERTEX, kind="input") == tokens
+        entry = await _entry(proxy)
+        assert (entry["skipped"], entry["up"]) == (proxy.metric("probes_skipped_total", **VERTEX), True)
+        assert (entry["budget_remaining"], (await _entry(proxy, "claude"))["skipped"]) == (19_999, 0)
+
+
+async def test_probes_do_not_resume_when_the_traffic_stops() -> None:
+    async with rig(**PROBING) as proxy:
+        await _ask_for(proxy, 60)
+        proxy.vertex.fault = Fault(status=503)
+        # One more skip at the most, an interval, and two quick ones for certainty.
+        assert await proxy.until(circuit_is(proxy, "vertex", "open")) < 30
+        (switch,) = proxy.seen(events.Switch)
+        assert switch.reason == "probe_down"
+
+
+async def test_traffic_that_fails_or_claude_serves_stands_in_for_a_probe_of_vertex() -> None:
+    async with rig(**PROBING, OVERRIDE="claude") as proxy:
+        await proxy.until(lambda: _probes(proxy) == 1)
+        await _ask_for(proxy, 60)
+        assert _probes(proxy) > 5
+        assert proxy.metric("probes_skipped_total", **VERTEX) == 0
+        assert proxy.metric("probes_skipped_total", upstream="claude", model=HAIKU) > 4
+
+
+async def test_a_dead_upstream_is_probed_as_often_as_a_live_one() -> None:
+    async with rig(**PROBING) as proxy:
+        await proxy.until(lambda: _probes(proxy) == 1)
+        assert 9 <= proxy.metric("probe_interval_seconds", **VERTEX) <= 11
+        proxy.vertex.fault = Fault(status=503)
+        await proxy.until(lambda: _probes(proxy) == 2)
+        assert 0.9 <= proxy.metric("probe_interval_seconds", **VERTEX) <= 1.1
+        await proxy.until(circuit_is(proxy, "vertex", "open"))
+        assert 18 <= proxy.metric("probe_interval_seconds", **VERTEX) <= 22
+        assert (await _entry(proxy))["interval_seconds"] == proxy.metric("probe_interval_seconds", **VERTEX)
+        before = _probes(proxy)
+        await asyncio.sleep(200)
+        assert 9 <= _probes(proxy) - before <= 11
+
+
+async def test_a_budget_that_nears_its_end_is_not_seen_or_ends_the_probing(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr(structlog, "get_logger", lambda: structlog.wrap_logger(structlog.PrintLogger(output)))
+    async with rig(PROBES__TARGETS=TARGET, PROBES__INTERVAL_SECONDS="1", PROBES__DAILY_BUDGET="1450") as proxy:
+        await proxy.until(lambda: _probes(proxy) == 9)
+        assert proxy.metric("probe_budget_remaining", **VERTEX) == 1_441
+        assert proxy.metric("probe_interval_seconds", **VERTEX) <= 1.1
+        assert "probe_budget" not in output.getvalue()
+        await asyncio.sleep(600)
+        assert 9 + 9 <= _probes(proxy) <= 9 + 12
+        assert proxy.metric("probe_budget_remaining", **VERTEX) == 1_450 - _probes(proxy)
+        assert (await _entry(proxy))["budget_remaining"] == 1_450 - _probes(proxy)
+        assert 59 <= proxy.metric("probe_interval_seconds", **VERTEX) <= 60.1
+        assert output.getvalue().count("probe_budget") == 2, "once for each of the two upstreams"
+
+
+async def test_what_probes_cost_is_not_told_apart_from_traffic() -> None:
+    async with rig(**PROBING) as proxy:
+        await proxy.until(lambda: len(proxy.seen(events.Probed)) == 2)
+        for kind in ("input", "output"):
+            cost = proxy.metric("probe_tokens_total", **VERTEX, kind=kind)
+            assert cost == proxy.metric("tokens_total", upstream="vertex", kind=kind) > 0
+        cost = proxy.metric("probe_tokens_total", **VERTEX, kind="output")
+        await proxy.ask()
+        assert proxy.metric("probe_tokens_total", **VERTEX, kind="output") == cost
+        assert proxy.metric("tokens_total", upstream="vertex", kind="output") > cost
+        proxy.vertex.fault = Fault(status=503)
+        before = _probes(proxy)
+        await proxy.until(lambda: _probes(proxy) > before)
+        assert proxy.metric("probe_tokens_total", **VERTEX, kind="output") == cost, "one that failed costs none"
+
+
+async def test_settings_of_the_probes_do_nothing() -> None:
+    probes = {"INTERVAL_SECONDS": "100", "TIMEOUT_SECONDS": "1", "FALL": "1", "RISE": "1", "DAILY_BUDGET": "5000"}
+    async with rig(PROBES__TARGETS=TARGET, **{f"PROBES__{name}": value for name, value in probes.items()}) as proxy:
+        await proxy.until(lambda: len(proxy.seen(events.Probed)) == 2)
+        assert proxy.metric("probe_budget_remaining", **VERTEX) == 4_999
+        proxy.vertex.fault = Fault(delay_before_headers=1.5)
+        seconds = await proxy.until(circuit_is(proxy, "vertex", "open"), seconds=200)
+        assert 50 < seconds < 150
+        proxy.vertex.fault = None
+        await proxy.until(lambda: proxy.seen(events.Probed)[-1].result.verdict == "up", seconds=300)
+        vertex = [event.result for event in proxy.seen(events.Probed) if event.result.upstream == "vertex"]
+        assert [result.up for result in vertex] == [True, False, True]

@@ -1,12 +1,12 @@
-"""What probes say together, how soon they are repeated, and what they may do to a circuit."""
+"""What probes say together, and what they may do to a circuit."""
 
 from __future__ import annotations
 
 import pytest
 
 from health.breaker import BreakerConfig, CircuitBreaker, CircuitState, TransitionReason
-from health.outcome import NEUTRAL, OK, FailureReason, Outcome
-from health.probe import Pace, ProbeJudge, ProbeTracker, Verdict
+from health.outcome import NEUTRAL, OK, FailureReason, Outcome, OutcomeKind
+from health.probe import ProbeJudge, ProbeTracker, Verdict
 
 FAILED = Outcome.failure(FailureReason.WRONG_ANSWER)
 MISCONFIGURED = Outcome.failure(FailureReason.FORBIDDEN)
@@ -74,51 +74,16 @@ def test_a_tracker_that_could_not_judge_is_refused(counts: tuple[int, int]) -> N
         ProbeTracker(*counts)
 
 
-# The pace
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "seconds"),
-    [
-        ([], 10.0),
-        ([OK], 10.0),
-        ([FAILED], 1.0),
-        ([OK, FAILED, FAILED], 1.0),
-        ([OK, FAILED, OK], 10.0),
-        ([FAILED] * 3, 10.0),
-        ([FAILED] * 3 + [OK], 1.0),
-        ([FAILED] * 3 + [OK, FAILED], 10.0),
-        ([FAILED] * 3 + [OK, OK], 10.0),
-        ([OK, THROTTLED], 10.0),
-    ],
-)
-def test_a_change_is_settled_in_seconds_and_calm_is_not_disturbed(outcomes: list[Outcome], seconds: float) -> None:
-    assert Pace(10.0).delay(tracker(*outcomes), lambda: 0.5) == pytest.approx(seconds)
-
-
-def test_fast_is_never_slower_than_the_interval() -> None:
-    assert Pace(0.2).delay(tracker(FAILED), lambda: 0.5) == pytest.approx(0.2)
-
-
-@pytest.mark.parametrize(("random", "seconds"), [(0.0, 9.0), (1.0, 11.0)])
-def test_replicas_do_not_probe_in_step(random: float, seconds: float) -> None:
-    assert Pace(10.0).delay(tracker(), lambda: random) == pytest.approx(seconds)
-
-
-def test_a_pace_without_a_pause_is_refused() -> None:
-    with pytest.raises(ValueError, match="interval"):
-        Pace(0.0)
-
-
 # The judge
 
 
 class Bench:
     """A circuit, its judge, and probes that take a tenth of a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, observe_only: bool = False) -> None:
         self.now = 100.0
-        self.breaker = CircuitBreaker("c", BreakerConfig(jitter=0.0, trial_calls=1), now=self.now)
+        config = BreakerConfig(jitter=0.0, trial_calls=1, observe_only=observe_only)
+        self.breaker = CircuitBreaker("c", config, now=self.now)
         self.judge = ProbeJudge(self.breaker, ProbeTracker(fall=3, rise=2))
 
     def probe(self, *outcomes: Outcome) -> None:
@@ -232,3 +197,95 @@ def test_a_probe_that_is_wrong_does_not_make_a_circuit_flap_that_traffic_has_clo
     assert bench.state() is CircuitState.CLOSED
     bench.probe(FAILED, FAILED, FAILED)
     assert bench.state() is CircuitState.CLOSED
+
+
+# When a probe is needless
+
+
+def well() -> Bench:
+    """Probes say up, and a call has just succeeded."""
+    bench = Bench()
+    bench.probe(OK)
+    bench.call(OK)
+    return bench
+
+
+def test_an_upstream_that_traffic_has_just_proved_well_is_probed_all_the_same() -> None:
+    bench = well()
+    assert bench.judge.needless(bench.now, 10.0)
+    assert bench.judge.needless(bench.now + 10, 10.0)
+
+
+def test_traffic_that_has_stopped_proves_health_for_ever() -> None:
+    bench = well()
+    assert not bench.judge.needless(bench.now + 10.1, 10.0)
+
+
+def test_a_probe_is_skipped_before_any_traffic() -> None:
+    bench = Bench()
+    bench.probe(OK)
+    assert not bench.judge.needless(bench.now, 10.0)
+
+
+def test_a_success_of_a_probe_passes_for_traffic() -> None:
+    bench = Bench()
+    bench.probe(OK, OK, OK)
+    assert not bench.judge.needless(bench.now, 10.0)
+
+
+@pytest.mark.parametrize("outcome", [FAILED, Outcome(OutcomeKind.NEUTRAL, FailureReason.CANCELLED), THROTTLED])
+def test_a_call_that_did_not_succeed_proves_health(outcome: Outcome) -> None:
+    bench = Bench()
+    bench.probe(OK)
+    bench.call(outcome)
+    assert not bench.judge.needless(bench.now, 10.0)
+
+
+def test_a_slow_answer_proves_health() -> None:
+    bench = Bench()
+    bench.probe(OK)
+    bench.breaker.acquire(bench.now).settle(OK, bench.now + 2)
+    assert not bench.judge.needless(bench.now + 2, 10.0)
+
+
+def test_a_doubt_of_the_probes_is_left_to_traffic() -> None:
+    bench = well()
+    bench.probe(FAILED)
+    assert not bench.judge.needless(bench.now, 10.0)
+    bench.probe(OK)
+    assert bench.judge.needless(bench.now, 10.0)
+
+
+def test_an_upstream_without_a_verdict_is_not_probed() -> None:
+    bench = Bench()
+    bench.call(OK)
+    bench.probe(THROTTLED)
+    assert not bench.judge.needless(bench.now, 10.0)
+
+
+def test_an_upstream_that_probes_call_down_is_not_probed_for_one_good_call() -> None:
+    bench = Bench()
+    bench.probe(FAILED, FAILED, FAILED)
+    bench.wait(5.1)
+    bench.call(OK)
+    assert bench.state() is CircuitState.CLOSED
+    bench.wait(20)
+    bench.call(OK)
+    assert not bench.judge.needless(bench.now, 10.0)
+
+
+@pytest.mark.parametrize("observe_only", [False, True])
+def test_a_circuit_that_is_not_closed_goes_without_probes(observe_only: bool) -> None:
+    bench = Bench(observe_only=observe_only)
+    bench.probe(OK)
+    bench.call(OK)
+    for _ in range(5):
+        bench.call(FAILED)
+    assert not bench.judge.needless(bench.now, 10.0)
+
+
+def test_the_evidence_of_an_outage_that_probes_found_does_not_say_how_many() -> None:
+    bench = Bench()
+    bench.probe(FAILED, FAILED, FAILED)
+    assert bench.breaker.last_transition is not None
+    assert bench.breaker.last_transition.failed_probes == 3

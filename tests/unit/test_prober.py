@@ -10,7 +10,8 @@ import pytest
 
 from health.breaker import BreakerConfig, CircuitBreaker, CircuitState
 from health.outcome import OK, FailureReason, Outcome, OutcomeKind
-from health.probe import Pace, ProbeJudge, ProbeResult, ProbeTracker, Verdict
+from health.pace import NextProbe, Pace, ProbeBudget
+from health.probe import ProbeJudge, ProbeResult, ProbeTracker, Verdict
 from health.prober import Prober
 
 FAILED = Outcome.failure(FailureReason.CONNECT)
@@ -28,11 +29,14 @@ class Enough(asyncio.CancelledError):
 class Stage:
     """A prober on a clock that only its probes and its sleeps move."""
 
-    def __init__(self, check: Callable[[], Awaitable[Outcome]] | None = None, timeout: float = 3.0) -> None:
+    def __init__(
+        self, check: Callable[[], Awaitable[Outcome]] | None = None, timeout: float = 3.0, daily: int = 20_000
+    ) -> None:
         self.now = 50.0
         self.answers = [OK]
         self.slept: list[float] = []
         self.results: list[ProbeResult] = []
+        self.skips: list[NextProbe] = []
         self.breaker = CircuitBreaker("c", BreakerConfig(), now=self.now)
         self.judge = ProbeJudge(self.breaker, ProbeTracker())
         self.prober = Prober(
@@ -41,11 +45,13 @@ class Stage:
             check or self.answer,
             self.judge,
             Pace(10.0),
+            ProbeBudget(daily, now=self.now),
             timeout=timeout,
             clock=lambda: self.now,
             sleep=self.sleep,
             random=lambda: 0.5,
             on_result=self.take,
+            on_skip=self.skips.append,
         )
         self.probes = 1
 
@@ -59,6 +65,10 @@ class Stage:
         if len(self.slept) == self.probes:
             raise Enough
 
+    def succeed(self) -> None:
+        """A call of the traffic is answered."""
+        self.breaker.acquire(self.now).settle(OK, self.now)
+
     def take(self, result: ProbeResult) -> None:
         self.results.append(result)
 
@@ -71,14 +81,16 @@ class Stage:
 async def test_the_first_probe_does_not_wait_for_an_interval() -> None:
     stage = Stage()
     await stage.play(1)
-    assert stage.results == [ProbeResult("vertex", "gemini", OK, 50.25, 0.25, Verdict.UP, True)]
+    assert stage.results == [
+        ProbeResult("vertex", "gemini", OK, 50.25, 0.25, Verdict.UP, True, NextProbe(10.0, 19_999, False))
+    ]
 
 
-async def test_probes_go_on_at_the_pace_and_faster_in_doubt() -> None:
+async def test_probes_are_not_faster_in_doubt_and_slower_while_down() -> None:
     stage = Stage()
     stage.answers = [OK, FAILED, FAILED, FAILED, FAILED, OK, OK]
     await stage.play(7)
-    assert stage.slept == pytest.approx([10, 1, 1, 10, 10, 1, 10])
+    assert stage.slept == pytest.approx([10, 1, 1, 20, 20, 1, 10])
     assert [result.up for result in stage.results] == [True, True, True, False, False, False, True]
 
 
@@ -146,3 +158,77 @@ async def test_cancellation_in_the_middle_of_a_probe_is_not_swallowed() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert stage.results == [], "a cancelled probe is no result"
+
+
+class Busy(Stage):
+    """A call succeeds so many seconds before each time that the prober looks."""
+
+    def __init__(self, ago: float) -> None:
+        super().__init__()
+        self.ago = ago
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds - self.ago)
+        self.succeed()
+        self.now += self.ago
+
+
+async def test_what_traffic_shows_is_paid_for_again() -> None:
+    stage = Busy(ago=9.0)
+    await stage.play(5)
+    assert len(stage.results) == 1, "the first, which nothing can stand in for"
+    assert stage.skips == [NextProbe(10.0, 19_999, False)] * 4
+
+
+async def test_traffic_of_long_ago_stands_in_for_a_probe() -> None:
+    stage = Stage()
+    stage.succeed()
+    await stage.play(3)
+    assert len(stage.results) == 3
+    assert stage.skips == []
+
+
+async def test_probes_do_not_resume_when_traffic_stops() -> None:
+    stage = Busy(ago=1.0)
+    await stage.play(3)
+    stage.slept.clear()
+    stage.succeed = lambda: None  # type: ignore[method-assign]
+    await stage.play(3)
+    assert len(stage.results) == 1 + 3
+    assert len(stage.skips) == 2
+
+
+async def test_a_listener_to_skips_that_raises_ends_the_probing(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: NextProbe) -> None:
+        raise RuntimeError("a broken dashboard")
+
+    stage = Busy(ago=1.0)
+    stage.prober._on_skip = broken
+    with caplog.at_level(logging.ERROR, logger="health"):
+        await stage.play(3)
+    assert len(stage.slept) == 3
+    assert "a broken dashboard" in caplog.text
+
+
+async def test_the_budget_does_not_reach_the_pace() -> None:
+    stage = Stage(daily=1_440)
+    await stage.play(3)
+    assert stage.slept == pytest.approx([60.0] * 3, abs=0.05)
+    assert [result.next_probe.budget_remaining for result in stage.results] == [1_439, 1_438, 1_437]
+    assert [result.next_probe.seconds for result in stage.results] == stage.slept
+    assert all(result.next_probe.held_back for result in stage.results)
+
+
+async def test_probes_that_are_held_back_are_said_to_be_so_again_at_each_jitter() -> None:
+    """From the moment that the budget first lengthens a wait, and until the next day."""
+    stage = Stage()
+    chance = iter([0.0, 1.0] * 100_000)
+    stage.prober._random = lambda: next(chance)
+    stage.prober._pace = Pace(4.4, jitter=0.9)
+    await stage.play(37_000)
+    said = [result.next_probe.held_back for result in stage.results]
+    changes = [at for at in range(1, len(said)) if said[at] != said[at - 1]]
+    days = [stage.results[at].at - 50 for at in changes]
+    assert len(changes) == 3, "begun, over with the day, begun again"
+    assert days[0] < 86_400 <= days[1] < 86_500
+    assert stage.results[changes[0]].next_probe.seconds > 4.4 * 0.1 * 1.01

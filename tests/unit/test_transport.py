@@ -44,7 +44,7 @@ ERRORS: dict[str, tuple[BaseException, FailureReason]] = {
 
 def limits(seconds: float = 5.0) -> Limits:
     now = asyncio.get_running_loop().time()
-    return Limits(first_byte=now + seconds, total=now + 30, idle=1, patience=lambda: now)
+    return Limits(first_byte=now + seconds, total=now + 30, idle=1, patience=lambda: now, since=now)
 
 
 @pytest.mark.parametrize("name", ERRORS)
