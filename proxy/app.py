@@ -15,7 +15,7 @@ from aiohttp import web
 
 from health.breaker import CircuitBreaker, CircuitListener
 from health.circuits import OVERFLOW, Circuits
-from health.config import BreakerConfig
+from health.config import BreakerConfig, WindowType
 from health.lag import LagMeter
 from health.pace import Pace, ProbeBudget
 from health.probe import ProbeJudge, ProbeTracker
@@ -345,7 +345,8 @@ class _CircuitListener(CircuitListener):
 def _breaker_config(settings: Settings) -> BreakerConfig:
     breaker = settings.breaker
     return BreakerConfig(
-        window_size=breaker.window_seconds,
+        window_type=WindowType.COUNT if breaker.window_calls else WindowType.TIME,
+        window_size=breaker.window_calls or breaker.window_seconds,
         minimum_calls=breaker.minimum_calls,
         failure_rate_threshold=breaker.failure_rate_threshold,
         slow_call_seconds=breaker.slow_call_seconds,

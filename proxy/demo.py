@@ -58,7 +58,13 @@ FULL = Script(
     slow=4.0,
     back=7.0,
     slow_seconds=0.8,
-    settings={"WINDOW_SECONDS": "5", "SLOW_CALL_SECONDS": "0.4", "OPEN_SECONDS": "1", "MAX_OPEN_SECONDS": "2"},
+    settings={
+        "WINDOW_SECONDS": "5",
+        "SLOW_CALL_SECONDS": "0.4",
+        "OPEN_SECONDS": "1",
+        "MAX_OPEN_SECONDS": "2",
+        "RAMP_SECONDS": "2",
+    },
 )
 FAST = Script(
     healthy=1.2,
@@ -66,7 +72,13 @@ FAST = Script(
     slow=1.4,
     back=2.2,
     slow_seconds=0.5,
-    settings={"WINDOW_SECONDS": "2", "SLOW_CALL_SECONDS": "0.25", "OPEN_SECONDS": "0.4", "MAX_OPEN_SECONDS": "0.8"},
+    settings={
+        "WINDOW_SECONDS": "2",
+        "SLOW_CALL_SECONDS": "0.25",
+        "OPEN_SECONDS": "0.4",
+        "MAX_OPEN_SECONDS": "0.8",
+        "RAMP_SECONDS": "1",
+    },
 )
 
 

@@ -124,6 +124,9 @@ class BreakerSettings(_Group):
     """When a circuit opens and how it closes again."""
 
     window_seconds: int = Field(default=10, ge=1, le=3_600, description="What the rates are taken over; whole seconds.")
+    window_calls: int = Field(
+        default=0, ge=0, le=100_000, description="If set, the rates are taken over the last so many calls instead."
+    )
     minimum_calls: Count = Field(default=10, description="Fewer calls in the window never trip on a rate.")
     failure_rate_threshold: Share = Field(default=0.5, description="Share of failed calls that opens the circuit.")
     slow_call_seconds: Seconds = Field(default=1.5, description="A call is slow whose first content takes longer.")

@@ -78,6 +78,9 @@ def _time_checks(settings: Settings, name: Name) -> Iterator[Problem]:
         if getattr(settings.timeouts, shorter) >= settings.timeouts.total_seconds:
             keys = (f"timeouts.{shorter}", "timeouts.total_seconds")
             yield keys, f"{name(keys[0])}: must be less than {name(keys[1])}, or no time is left to fail over"
+    if 0 < settings.breaker.window_calls < settings.breaker.minimum_calls:
+        keys = ("breaker.window_calls", "breaker.minimum_calls")
+        yield keys, f"{name(keys[0])}: must not be less than {name(keys[1])}, or no rate could ever trip"
     if settings.breaker.open_seconds > settings.breaker.max_open_seconds:
         keys = ("breaker.open_seconds", "breaker.max_open_seconds")
         yield keys, f"{name(keys[0])}: must not be more than {name(keys[1])}"
