@@ -18,6 +18,7 @@ import pybreaker
 from health.admission import Admission
 from health.backoff import Backoff
 from health.config import BackoffReset, BreakerConfig, WindowType
+from health.lag import no_lag
 from health.outcome import FailureReason, Outcome, OutcomeKind
 from health.permit import Permit
 from health.refusal import CallRefused, CircuitOpen, Throttled
@@ -57,10 +58,6 @@ _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitStat
 _UNCOUNTED = -1  # the generation of a permit whose result counts nowhere
 
 
-def _no_lag(_start: float, _end: float) -> float:
-    return 0.0
-
-
 class CircuitBreaker(StateMachine):
     """The circuit of one upstream and model.
 
@@ -84,7 +81,7 @@ class CircuitBreaker(StateMachine):
         *,
         now: float,
         random: Callable[[], float] = random.random,
-        lag: Callable[[float, float], float] = _no_lag,
+        lag: Callable[[float, float], float] = no_lag,
         listeners: Sequence[pybreaker.CircuitBreakerListener] = (),
         exclude: object = None,
     ) -> None:
@@ -194,7 +191,7 @@ class CircuitBreaker(StateMachine):
 
     def _refusal(self, now: float) -> CallRefused | None:
         self._pass_time(now)
-        if self._would_admit(now):
+        if self.judged_state is not _OPEN and self._would_admit(now):
             return None
         if self.judged_state is _CLOSED and self.admission.ramp_admits(now):
             return Throttled(self.name)
@@ -284,10 +281,10 @@ class CircuitBreaker(StateMachine):
     def _pass_time(self, now: float) -> None:
         if self.judged_state is _CLOSED:
             self._backoff.forget(now)
+        elif self.judged_state is _HALF_OPEN:
+            self._reopen_if_hung(now)
         elif self._has_elapsed(now):
             self._move(_HALF_OPEN, TransitionReason.OPEN_ELAPSED, now)
-        else:
-            self._reopen_if_hung(now)
 
     def _count_slow(self, now: float) -> None:
         """Count each call that has passed the threshold without content, in the order of their starts."""

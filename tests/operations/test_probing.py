@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import structlog
 
+from health.pace import NextProbe
 from proxy import events
+from proxy.logs import EventLog
 from proxy.simulator import Fault
 from tests.rig import TARGET, Rig, circuit_is, expected, rig
 
@@ -159,6 +161,7 @@ async def test_probes_are_paid_for_while_traffic_shows_the_same() -> None:
         assert proxy.metric("probes_skipped_total", **VERTEX) > 8
         assert proxy.metric("probe_tokens_total", **VERTEX, kind="input") == tokens
         entry = await _entry(proxy)
+        assert entry["interval_seconds"] == proxy.metric("probe_interval_seconds", **VERTEX)
         assert (entry["skipped"], entry["up"]) == (proxy.metric("probes_skipped_total", **VERTEX), True)
         assert (entry["budget_remaining"], (await _entry(proxy, "claude"))["skipped"]) == (19_999, 0)
 
@@ -241,3 +244,11 @@ async def test_settings_of_the_probes_do_nothing() -> None:
         await proxy.until(lambda: proxy.seen(events.Probed)[-1].result.verdict == "up", seconds=300)
         vertex = [event.result for event in proxy.seen(events.Probed) if event.result.upstream == "vertex"]
         assert [result.up for result in vertex] == [True, False, True]
+
+
+async def test_a_budget_is_said_to_near_its_end_once_and_on_no_later_day() -> None:
+    output = io.StringIO()
+    log = EventLog(structlog.wrap_logger(structlog.PrintLogger(output)), lambda: 0.0)
+    for held_back in (False, True, True, False, True):
+        log(events.ProbeSkipped("vertex", "codestral-2", NextProbe(40.0, 1_999, held_back)))
+    assert output.getvalue().count("probe_budget") == 2

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from typing import Any
 
 import pybreaker
@@ -130,6 +132,29 @@ def test_the_wall_clock_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
     scene.half_open()
     scene.calls(FAILED)
     assert scene.state() is CircuitState.OPEN
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+def test_a_wall_clock_that_jumps_an_hour_opens_or_closes_the_circuit(
+    monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """pybreaker 1.4 goes by the wall clock: set back an hour, it stays open for an hour more."""
+    scene = Scene(trial_calls=1)
+    scene.trip()
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() + jump)
+
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Jumped:
+            return cls.fromtimestamp(real() + jump, tz)
+
+    monkeypatch.setattr(pybreaker, "datetime", Jumped)
+    scene.wait(4.9)
+    scene.refusal()
+    scene.wait(0.2)
+    scene.calls(OK)
+    assert scene.state() is CircuitState.CLOSED
 
 
 def test_pybreaker_shows_what_the_breaker_knows() -> None:
