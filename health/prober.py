@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from health.lag import no_lag
 from health.outcome import FailureReason, Outcome
 from health.pace import NextProbe, Pace, ProbeBudget
 from health.probe import ProbeJudge, ProbeResult
@@ -25,6 +26,7 @@ class Prober:
     """Probes `model` at `upstream` with `check`, whose outcome is judged by `judge`.
 
     `timeout` is in seconds, on the event loop's time; `clock` is the monotonic clock of the circuit that is judged.
+    `lag(start, end)` is for how many seconds in between the event loop was away.
     `on_skip` is told instead of `on_result` where fresh traffic made a probe needless.
     """
 
@@ -39,6 +41,7 @@ class Prober:
         *,
         timeout: float,
         clock: Callable[[], float],
+        lag: Callable[[float, float], float] = no_lag,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
         on_result: Callable[[ProbeResult], object] = lambda _: None,
@@ -52,6 +55,7 @@ class Prober:
         self._budget = budget
         self._timeout = timeout
         self._clock = clock
+        self._lag = lag
         self._sleep = sleep
         self._random = random
         self._on_result = on_result
@@ -90,11 +94,13 @@ class Prober:
         return NextProbe(max(wanted, least), self._budget.remaining(now), self._held_back)
 
     async def _outcome(self) -> Outcome:
+        started_at = self._clock()
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._check()
         except TimeoutError:
-            return Outcome.failure(FailureReason.FIRST_BYTE_TIMEOUT)
+            unseen = self._lag(started_at, self._clock()) > 0
+            return Outcome.failure(FailureReason.LAG if unseen else FailureReason.FIRST_BYTE_TIMEOUT)
         except Exception:
             logger.exception("the probe of %s/%s raised", self._upstream, self._model)
             return Outcome.failure(FailureReason.MALFORMED)

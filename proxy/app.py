@@ -28,7 +28,7 @@ from proxy.failover import Failover, Timeouts
 from proxy.logs import EventLog
 from proxy.metrics import Metrics
 from proxy.override import OverrideBoard, OverrideFile, OverrideMode
-from proxy.probes import Check
+from proxy.probes import LAG_SECONDS, Check
 from proxy.server import DataListener
 from proxy.status import Status
 from proxy.upstreams.providers import ORDER, Providers
@@ -268,8 +268,9 @@ class App:
             Pace(probes.interval_seconds),
             ProbeBudget(probes.daily_budget, now=self._clock()),
             # The check keeps its own time; this is for what it cannot bound.
-            timeout=probes.timeout_seconds + 1,
+            timeout=probes.timeout_seconds + LAG_SECONDS + 1,
             clock=self._clock,
+            lag=self._lag.between,
             on_result=report,
             on_skip=report_skip,
         )

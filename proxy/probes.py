@@ -31,6 +31,9 @@ _SUFFIX = '", "Thursday", "Friday"]\n'
 _ANSWER = "Wednesday"
 _MAX_TOKENS = 16
 
+LAG_SECONDS = 1.0
+"""How much longer than its timeout a probe may take where the proxy itself was too busy to look."""
+
 _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "completion-proxy-probe",
@@ -103,7 +106,15 @@ class Check:
         self.detail, self.usage = "", None
         now = self._clock()
         end = now + self._timeout
-        limits = Limits(first_byte=end, total=end, idle=self._timeout, patience=lambda: now, since=now, lag=self._lag)
+        limits = Limits(
+            first_byte=end,
+            # With nothing to spare for the loop's own absence, any lag at all would excuse an upstream that hangs.
+            total=end + LAG_SECONDS,
+            idle=self._timeout,
+            patience=lambda: now,
+            since=now,
+            lag=self._lag,
+        )
         call = probe_call(self._target, self._dialect, end)
         try:
             await self._upstream.enter(end)
