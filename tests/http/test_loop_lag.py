@@ -283,6 +283,6 @@ async def test_a_little_lag_in_every_probe_hides_an_upstream_that_hangs() -> Non
         await proxy.until(lambda: len(proxy.seen(events.Probed)) == 2)
         proxy.vertex.fault = Fault(delay_before_headers=60.0)
         for number in range(60):
-            stall(number * 0.5, 0.08)
+            stall(number * 0.5, 0.16)
         seconds = await proxy.until(circuit_is(proxy, "vertex", "open"), seconds=60)
         assert seconds < 30
