@@ -30,7 +30,7 @@ from health.transitions import (
     TransitionReason,
     check,
 )
-from health.window import Counts, CountWindow, Window
+from health.window import Counts, Tally, Window
 
 __all__ = [
     "TRANSITIONS",
@@ -108,7 +108,7 @@ class CircuitBreaker(StateMachine):
         self._backoff = Backoff(config, random, now)
         self._lag = lag
         self._calls = config.window()
-        self._trial_results = CountWindow(config.trial_calls)
+        self._trial_results = Tally()
         self._window: Window = self._calls
         self._unseen: OrderedDict[Permit, None] = OrderedDict()  # in flight and not known to be slow, oldest first
         self._trials: OrderedDict[Permit, None] = OrderedDict()  # in flight, oldest first

@@ -154,3 +154,15 @@ class CountWindow(_Ring):
     def counts(self, now: float) -> Counts:
         """What the window holds; `now` is there for the likeness to `TimeWindow` alone."""
         return Counts(self.calls, self.failed, self.slow)
+
+
+class Tally(CountWindow):
+    """Every call since the last `clear`. Of trials there are only so many, and none may push another one out."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def record(self, now: float, *, failed: bool, slow: bool) -> int:
+        """Count one call; all have one place."""
+        self._add(1, failed, slow, self._place)
+        return self._place

@@ -8,7 +8,7 @@ import pytest
 
 from health.breaker import CallRefused, CircuitOpen, CircuitState, TransitionReason
 from health.outcome import OK
-from tests.unit.test_breaker import FAILED, Scene
+from tests.unit.test_breaker import FAILED, THROTTLED, Scene
 
 
 def recovered(**settings: Any) -> Scene:
@@ -101,3 +101,13 @@ def test_a_call_that_is_made_all_the_same_takes_more_trials_than_there_are() -> 
     scene.half_open()
     assert scene.breaker.insist(scene.now) is not None
     assert scene.breaker.insist(scene.now) is None
+
+
+def test_the_ramp_and_the_throttle_together_take_more_than_the_stricter_of_them() -> None:
+    scene = recovered()
+    scene.wait(6)
+    scene.insisted_calls(THROTTLED, 1)
+    scene.insisted_calls(OK, 1)
+    spilled = scene.breaker.admission.throttle.spill_share(scene.now)
+    assert spilled == pytest.approx(1 / 3)
+    assert scene.breaker.admitted_share(scene.now) == pytest.approx(0.6)

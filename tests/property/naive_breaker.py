@@ -1,0 +1,164 @@
+"""The circuit breaker once more, as plainly as it can be said: it keeps every sample and recomputes every answer.
+
+The real one takes O(1), and the cleverness which that takes is what can be wrong. `test_breaker_model.py` drives both
+with the same steps. They share the vocabulary, `EvenSpread`, and the configuration's two sums about openings.
+`NaiveBreaker` is all the rules; `Period` is what was seen, and what it says when it is added up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import takewhile
+from math import floor, inf
+
+from health.breaker import BackoffReset, BreakerConfig, CircuitState, WindowType
+from health.outcome import FailureReason, Outcome, OutcomeKind
+from health.spread import EvenSpread
+from health.transitions import TransitionReason as Reason
+from health.window import Counts
+
+CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
+FAILURES = (OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED)
+
+
+@dataclass(eq=False)
+class Sample:
+    at: float
+    failed: bool = False
+    slow: bool = False
+    taken_back: bool = False
+
+
+@dataclass(eq=False)
+class Call:
+    period: Period
+    started: float
+    content: float | None = None
+    mark: Sample | None = None  # what it counts as since it was found slow in flight
+
+    def latency(self, now: float) -> float:
+        return (now if self.content is None else self.content) - self.started
+
+
+@dataclass(eq=False)
+class Period:
+    """The time between two transitions: what is known of it does not outlast it."""
+
+    config: BreakerConfig
+    state: CircuitState
+    since: float
+    attempts: int = 0  # when it began
+    reason: Reason | None = None  # of the transition that began it, as is `evidence`
+    evidence: Counts | None = None
+    until: float = inf
+    asked: float = -inf  # the latest time that a Retry-After named
+    samples: list[Sample] = field(default_factory=list)
+    flight: list[Call] = field(default_factory=list)
+    ends: list[tuple[float, OutcomeKind]] = field(default_factory=list)
+
+    def held(self, now: float) -> list[Sample]:
+        size, held = self.config.window_size, self.samples
+        if self.state is CLOSED:  # the results of trials all stay
+            timed = self.config.window_type is WindowType.TIME
+            held = [sample for sample in held if floor(sample.at) > floor(now) - size] if timed else held[-size:]
+        return [sample for sample in held if not sample.taken_back]
+
+    def counts(self, now: float) -> Counts:
+        held = self.held(now)
+        return Counts(len(held), sum(sample.failed for sample in held), sum(sample.slow for sample in held))
+
+    def row(self) -> int:
+        failed = [kind in FAILURES for _, kind in self.ends if kind is OutcomeKind.OK or kind in FAILURES]
+        return len(list(takewhile(bool, reversed(failed))))
+
+    def attempt(self, now: float) -> int:
+        left, healthy, at_once = self.attempts, now - self.since, self.config.backoff_reset is BackoffReset.ON_CLOSE
+        while self.state is CLOSED and left and (at_once or healthy >= self.config.open_length(left)):
+            left, healthy = left - 1, healthy - self.config.open_length(left)
+        return left
+
+    def ramp(self, now: float) -> float:
+        ramps = self.reason is not None and now < self.since + self.config.ramp_seconds
+        return (now - self.since) / self.config.ramp_seconds if ramps else 1.0
+
+    def spill(self, now: float) -> float:
+        heard = [kind for at, kind in self.ends if floor(at) > floor(now) - 10]
+        accepts, refusals = heard.count(OutcomeKind.OK), heard.count(OutcomeKind.THROTTLED)
+        return refusals / (accepts + refusals + 1)
+
+    def trials(self) -> list[Call]:
+        return self.flight if self.state is HALF_OPEN else []
+
+    def share(self, now: float) -> float:
+        if self.state is CLOSED:
+            return min(self.ramp(now), 1.0 - self.spill(now))
+        taken = sum(call.mark is None for call in self.flight) + self.counts(now).calls
+        return float(self.state is HALF_OPEN and taken < self.config.trial_calls)
+
+    def too_high(self, now: float) -> Reason | None:
+        calls, failed, slow = self.counts(now)
+        if failed / calls >= self.config.failure_rate_threshold:
+            return Reason.FAILURE_RATE
+        return Reason.SLOW_RATE if slow / calls >= self.config.slow_rate_threshold else None
+
+
+class NaiveBreaker:
+    def __init__(self, config: BreakerConfig, now: float) -> None:
+        self.config, self.period, self.spread, self.stale = config, Period(config, CLOSED, now), EvenSpread(), 0
+
+    def move(self, state: CircuitState, reason: Reason, now: float) -> None:
+        old, attempts, until = self.period, self.period.attempt(now), inf
+        if state is OPEN:
+            attempts = self.config.next_attempt(attempts)
+            until = max(now + self.config.open_length(attempts), min(old.asked, now + self.config.max_open_seconds))
+        self.period = Period(self.config, state, now, attempts, reason, old.counts(now), until)
+
+    def pass_time(self, now: float) -> None:
+        if now > self.period.until:
+            self.move(HALF_OPEN, Reason.OPEN_ELAPSED, now)
+        elif any(now - call.started > self.config.trial_seconds for call in self.period.trials()):
+            self.move(OPEN, Reason.TRIALS_TIMED_OUT, now)
+
+    def admit(self, now: float, take: bool = True, insist: bool = False) -> bool:
+        self.pass_time(now)
+        closed, share = self.period.state is CLOSED, self.period.share(now)
+        passes = self.spread.peek(share) or (closed and insist)
+        if closed and share < 1 and not insist and (take or not passes):
+            self.spread.draw(share)
+        self.period.flight += [Call(self.period, now)] * (passes and take)
+        return passes
+
+    def poll(self, now: float) -> None:
+        self.pass_time(now)
+        for call in [call for call in self.period.flight if call.content is None and call.mark is None]:
+            if call.period is self.period and call.latency(now) > self.config.slow_call_seconds:
+                call.mark = Sample(now, slow=True)
+                self.period.samples.append(call.mark)
+                self.judge(now)
+
+    def settle(self, call: Call, outcome: Outcome, now: float) -> None:
+        self.pass_time(now if self.period.trials() else -inf)
+        period, failed, mark = self.period, outcome.kind in FAILURES, call.mark or Sample(now)
+        if call.period is not period:
+            self.stale += 1
+            return
+        period.flight.remove(call)
+        period.ends.append((now, outcome.kind))
+        period.asked = max(period.asked, now + ((failed and outcome.retry_after) or -inf))
+        slow = call.latency(now) > self.config.slow_call_seconds
+        counts = failed or outcome.kind is OutcomeKind.OK or (slow and outcome.reason is FailureReason.CANCELLED)
+        mark.failed, mark.taken_back = failed, not counts
+        if counts and (not call.mark or (failed and mark not in period.held(now))):
+            period.samples.append(Sample(now, failed, slow))
+        if counts and (not call.mark or failed or period.state is HALF_OPEN):
+            self.judge(now)
+
+    def judge(self, now: float) -> None:
+        period, calls, rate = self.period, self.period.counts(now).calls, self.period.too_high(now)
+        if period.state is HALF_OPEN:
+            if calls >= self.config.trial_calls and (rate or not period.flight):
+                self.move(OPEN if rate else CLOSED, Reason.TRIALS_FAILED if rate else Reason.TRIALS_PASSED, now)
+        elif rate and calls >= self.config.minimum_calls:
+            self.move(OPEN, rate, now)
+        elif 0 < self.config.consecutive_failures <= period.row():
+            self.move(OPEN, Reason.CONSECUTIVE_FAILURES, now)
