@@ -33,25 +33,13 @@ from health.transitions import (
 from health.window import Counts, Tally, Window
 
 __all__ = [
-    "TRANSITIONS",
-    "BackoffReset",
-    "BreakerConfig",
-    "CallRefused",
-    "CircuitBreaker",
-    "CircuitListener",
-    "CircuitOpen",
-    "CircuitState",
-    "Permit",
-    "Throttled",
-    "Transition",
-    "TransitionReason",
-    "WindowType",
-]
+    "TRANSITIONS", "BackoffReset", "BreakerConfig", "CallRefused", "CircuitBreaker", "CircuitListener", "CircuitOpen",
+    "CircuitState", "Permit", "Throttled", "Transition", "TransitionReason", "WindowType",
+]  # fmt: skip
 
 # An enum's member costs a look-up by name each time, and these are asked for at every call.
-_OK, _FAILED, _MISCONFIGURED, _THROTTLED = (
-    OutcomeKind.OK, OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED, OutcomeKind.THROTTLED,
-)  # fmt: skip
+_OK, _FAILED, _MISCONFIGURED = OutcomeKind.OK, OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED
+_THROTTLED = OutcomeKind.THROTTLED
 _CANCELLED = FailureReason.CANCELLED
 _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -63,9 +51,8 @@ class CircuitBreaker(StateMachine):
 
     The attributes are for reading: `since` is when the circuit came into its state, `trip_reason` why it is not closed,
     `open_until` when an opening ends (all times in seconds, on the caller's clock), `generation` the number of
-    transitions, `stale_results` the number of results that came after a transition and changed nothing,
-    `last_success_at` when a call last succeeded in good time. pybreaker's own settings (`fail_max` and its like) show
-    the config, and setting them changes nothing.
+    transitions, `stale_results` the number of results that came too late to count, `last_success_at` when a call last
+    succeeded in good time. pybreaker's own settings (`fail_max` and its like) show the config and change nothing.
 
     A listener is pybreaker's: `state_change(cb, old_state, new_state)` comes when the change is complete, and
     `cb.last_transition` is its evidence. One that raises is reported to the log and stops nothing.
@@ -143,6 +130,10 @@ class CircuitBreaker(StateMachine):
             return 1.0
         return self.admission.share(now) if self.judged_state is _CLOSED else 0.0
 
+    def spilled_share(self, now: float) -> float:
+        """The share of calls that is not tried because of refusals for capacity."""
+        return 0.0 if self.config.observe_only else self.admission.throttle.spill_share(now)
+
     # Calls
 
     def admits(self, now: float) -> bool:
@@ -152,7 +143,10 @@ class CircuitBreaker(StateMachine):
     def _would_admit(self, now: float) -> bool:
         if self.judged_state is _CLOSED:
             return self.admission.admits(now)
-        return self._has_elapsed(now) if self.judged_state is _OPEN else self._has_trial(now)
+        if self.judged_state is _OPEN:
+            return self._has_elapsed(now)
+        # A trial that is refused for capacity gives its permit back: the throttle is what bounds their number.
+        return self._has_trial(now) and self.admission.admits(now)
 
     def _has_trial(self, now: float) -> bool:
         # A permit that came back without a result is in no number, and so is free again.
@@ -161,18 +155,17 @@ class CircuitBreaker(StateMachine):
 
     def check(self, now: float) -> None:
         """Raise the CallRefused that `acquire` would, and take no permit."""
-        if not self._is_unrestricted(now) and (refusal := self._refusal(now)) is not None:
-            if self.judged_state is _CLOSED:
-                self.admission.next()
-            if not self.config.observe_only:
-                raise refusal
+        if self.config.observe_only or self._is_unrestricted(now):
+            return
+        if (refusal := self._refusal(now)) is not None:
+            self._draw(now)
+            raise refusal
 
     def acquire(self, now: float) -> Permit:
         """Leave to make one call at `now`; raises CallRefused. An opening ends strictly after its time."""
         if not self._is_unrestricted(now):
             refusal = self._refusal(now)
-            if self.judged_state is _CLOSED:
-                self.admission.next()
+            self._draw(now)
             if refusal is not None:
                 if self.config.observe_only:
                     return Permit(self, now, _UNCOUNTED, False)
@@ -189,11 +182,16 @@ class CircuitBreaker(StateMachine):
     def _is_unrestricted(self, now: float) -> bool:
         return self.judged_state is _CLOSED and self.admission.is_whole(now)
 
+    def _draw(self, now: float) -> None:
+        if self.judged_state is not _OPEN and not self.admission.is_whole(now):
+            self.admission.next()
+
     def _refusal(self, now: float) -> CallRefused | None:
         self._pass_time(now)
         if self.judged_state is not _OPEN and self._would_admit(now):
             return None
-        if self.judged_state is _CLOSED and self.admission.ramp_admits(now):
+        has_room = self.judged_state is _CLOSED or (self.judged_state is _HALF_OPEN and self._has_trial(now))
+        if has_room and self.admission.ramp_admits(now):  # in half-open there is no ramp
             return Throttled(self.name)
         return CircuitOpen(self.name, self._last_trip, 0.0 if self.open_until is None else self.open_until - now)
 
@@ -229,14 +227,15 @@ class CircuitBreaker(StateMachine):
         slow = permit.place is not None or self._is_slow(permit, now, latency)
         kind = outcome.kind
         failed = kind is _FAILED or kind is _MISCONFIGURED
+        if kind is _OK or failed or kind is _THROTTLED or outcome.reason is _CANCELLED:
+            # A refusal comes at once: whoever left before it came had been accepted.
+            self.admission.throttle.record(now, refused=kind is _THROTTLED)
         if failed:
             self._storage.increment_counter()
             self._backoff.heed(outcome.retry_after, now)
         elif kind is _OK:
             self._succeed(permit, now, slow)
         elif not (slow and outcome.reason is _CANCELLED):
-            if kind is _THROTTLED and not permit.trial:
-                self.admission.throttle.record(now, refused=True)
             if permit.place is not None:
                 self._window.amend(permit.place, now, calls=-1, slow=-1)
             return True
@@ -247,18 +246,17 @@ class CircuitBreaker(StateMachine):
         threshold = self.config.slow_call_seconds
         if latency is not None:
             return latency > threshold
-        end = now if permit.content_at is None else permit.content_at
-        latency = end - permit.started_at
+        return self._outlasts(permit.started_at, now if permit.content_at is None else permit.content_at, threshold)
+
+    def _outlasts(self, start: float, end: float, limit: float) -> bool:
         # What the upstream said while nobody here was listening was not late.
-        return latency > threshold and latency - self._lag(permit.started_at, end) > threshold
+        return end - start > limit and end - start - self._lag(start, end) > limit
 
     def _succeed(self, permit: Permit, now: float, slow: bool) -> None:
         if self._storage.counter:
             self._storage.reset_counter()
-        if not permit.trial:
-            self.admission.throttle.record(now, refused=False)
-            if not slow:
-                self.last_success_at = now
+        if not (permit.trial or slow):
+            self.last_success_at = now
 
     def _count(self, permit: Permit, now: float, failed: bool, slow: bool) -> None:
         if permit.place is None or (failed and not self._window.amend(permit.place, now, failed=1)):
@@ -290,9 +288,10 @@ class CircuitBreaker(StateMachine):
         """Count each call that has passed the threshold without content, in the order of their starts."""
         while self._unseen:
             permit = next(iter(self._unseen))
-            if permit.content_at is None:
-                if not self._is_slow(permit, now, None):
-                    return  # nor is any that started after it
+            slow = self._is_slow(permit, now, None)
+            if permit.content_at is None and not slow:
+                return  # nor is any that started after it
+            if slow:
                 permit.place = self._window.record(now, failed=False, slow=True)
                 self._slow_trials += permit.trial
                 self._judge(now)
@@ -335,7 +334,7 @@ class CircuitBreaker(StateMachine):
     def _hangs(self, now: float) -> bool:
         # The limit is each trial's and not the phase's: half-open without traffic is idle and has no reason to reopen.
         oldest = next(iter(self._trials), None)
-        return oldest is not None and now - oldest.started_at > self.config.trial_seconds
+        return oldest is not None and self._outlasts(oldest.started_at, now, self.config.trial_seconds)
 
     def _reopen_if_hung(self, now: float) -> None:
         if self._hangs(now):
@@ -377,8 +376,10 @@ class CircuitBreaker(StateMachine):
             self._tell_would_trip()
 
     def _clear(self, state: CircuitState) -> None:
-        for window in (self._calls, self._trial_results, self.admission.throttle, self._unseen, self._trials):
-            window.clear()
+        for held in (self._calls, self._trial_results, self._unseen, self._trials):
+            held.clear()
+        if state is _OPEN:
+            self.admission.throttle.clear()
         self._slow_trials = 0
         self._storage.reset_counter()
         self._window = self._trial_results if state is _HALF_OPEN else self._calls

@@ -102,8 +102,8 @@ class BreakerConfig:
         return min(self.open_seconds * self.open_multiplier ** (attempt - 1), self.max_open_seconds)
 
     def next_attempt(self, attempt: int) -> int:
-        """The number of the opening after number `attempt`; it stays where the cap is reached.
+        """The number of the opening after number `attempt`; it stays where openings grow no more.
 
         Counting on would overflow the power after a day of outage, and gradual forgetting would take as long again.
         """
-        return attempt if attempt and self.open_length(attempt) >= self.max_open_seconds else attempt + 1
+        return attempt if attempt and self.open_length(attempt) == self.open_length(attempt + 1) else attempt + 1

@@ -7,6 +7,7 @@ begin early, but only real traffic closes a circuit.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -90,6 +91,8 @@ class ProbeJudge:
         self._breaker = breaker
         self._opening = breaker.generation
         self._answered = 0  # probes in a row that succeeded during this opening
+        self._unrefuted = 0  # probes in a row that failed since traffic last showed the upstream to be well
+        self._failed_at = -math.inf
 
     def needless(self, now: float, within: float) -> bool:
         """Whether a probe at `now` could tell nothing that traffic of the last `within` seconds has not told better.
@@ -108,7 +111,8 @@ class ProbeJudge:
         """Judge a probe that ran from `started_at` to `now`. Returns the tracker's verdict when it changes.
 
         The verdict DOWN opens the circuit, and each further failure reopens one that is half-open: without traffic
-        nothing else would. A circuit that traffic has closed under the verdict is left alone: traffic knows better.
+        nothing else would. A circuit that traffic has closed under the verdict is left alone, for traffic knows better,
+        until `fall` more have failed without another success of traffic.
         `rise` successes in a row since the circuit opened let its trials begin, also when it was traffic that opened it
         and the tracker never fell. A probe that began before that is no news of what came after.
         """
@@ -117,11 +121,20 @@ class ProbeJudge:
             self._count_answer(started_at, now)
         elif outcome.kind in (OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED):
             self._answered = 0
-            if verdict is Verdict.DOWN or (
-                self.tracker.up is False and self._breaker.judged_state is CircuitState.HALF_OPEN
-            ):
+            self._count_unrefuted(now)
+            if verdict is Verdict.DOWN or (self.tracker.up is False and not self._traffic_knows_better()):
                 self._breaker.trip(now, outcome.retry_after, self.tracker.failures)
         return verdict
+
+    def _count_unrefuted(self, now: float) -> None:
+        breaker = self._breaker
+        closed_at = breaker.since if breaker.judged_state is CircuitState.CLOSED else -math.inf
+        refuted = max(breaker.last_success_at, closed_at) >= self._failed_at
+        self._unrefuted = 1 if refuted else self._unrefuted + 1
+        self._failed_at = now
+
+    def _traffic_knows_better(self) -> bool:
+        return self._breaker.judged_state is CircuitState.CLOSED and self._unrefuted < self.tracker.fall
 
     def _count_answer(self, started_at: float, now: float) -> None:
         if self._breaker.judged_state is not CircuitState.OPEN or started_at < self._breaker.since:

@@ -28,7 +28,7 @@ from proxy.failover import Failover, Timeouts
 from proxy.logs import EventLog
 from proxy.metrics import Metrics
 from proxy.override import OverrideBoard, OverrideFile, OverrideMode
-from proxy.probes import LAG_SECONDS, Check
+from proxy.probes import Check
 from proxy.server import DataListener
 from proxy.status import Status
 from proxy.upstreams.providers import ORDER, Providers
@@ -268,7 +268,7 @@ class App:
             Pace(probes.interval_seconds),
             ProbeBudget(probes.daily_budget, now=self._clock()),
             # The check keeps its own time; this is for what it cannot bound.
-            timeout=probes.timeout_seconds + LAG_SECONDS + 1,
+            timeout=2 * probes.timeout_seconds + 1,
             clock=self._clock,
             lag=self._lag.between,
             on_result=report,
@@ -301,10 +301,7 @@ class App:
     def _review_throttles(self) -> None:
         now = self._clock()
         for upstream, model, circuit in self._circuits:
-            spilled, accepted = (
-                circuit.admission.throttle.spill_share(now),
-                circuit.admission.throttle.accept_ratio(now),
-            )
+            spilled, accepted = circuit.spilled_share(now), circuit.admission.throttle.accept_ratio(now)
             if (throttled := spilled > 0) is not ((upstream, model) in self._throttled):
                 (self._throttled.add if throttled else self._throttled.discard)((upstream, model))
                 self._hub.emit(events.ThrottleChanged(upstream, model, throttled, spilled, accepted))

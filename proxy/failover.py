@@ -187,6 +187,7 @@ class Failover:
             # How long an upload takes, and whether it arrives, says more of the caller's line than of the upstream.
             if not forced:
                 circuit.check(now)
+                circuit.admission.next()
             return None
         return circuit.insist(now) if forced else circuit.acquire(now)
 
@@ -224,8 +225,11 @@ class Failover:
     async def _attempt(self, upstream: Upstream, walk: _Walk, permit: Permit | None) -> Served:
         model = upstream.circuit_model(walk.call.route.model)
         started = self._clock()
+        limits = self._limits(walk)
+        if permit is not None:
+            limits.on_content = permit.content
         try:
-            reply = await upstream.attempt(walk.call, self._limits(walk))
+            reply = await upstream.attempt(walk.call, limits)
         except AttemptFailed as failed:
             self._settle(upstream.name, model, permit, failed.outcome, None, failed.detail)
             raise

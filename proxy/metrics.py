@@ -193,7 +193,7 @@ class Metrics:
         self._failure_ratio.labels(*circuit).set_function(lambda: breaker.counts(clock()).failure_rate)
         self._slow_ratio.labels(*circuit).set_function(lambda: breaker.counts(clock()).slow_rate)
         self._admitted.labels(*circuit).set_function(lambda: breaker.admitted_share(clock()))
-        self._spill_ratio.labels(*circuit).set_function(lambda: throttle.spill_share(clock()))
+        self._spill_ratio.labels(*circuit).set_function(lambda: breaker.spilled_share(clock()))
         self._accept_ratio.labels(*circuit).set_function(lambda: throttle.accept_ratio(clock()))
 
     def _on_circuit_moved(self, event: events.CircuitMoved) -> None:

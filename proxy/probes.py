@@ -31,9 +31,6 @@ _SUFFIX = '", "Thursday", "Friday"]\n'
 _ANSWER = "Wednesday"
 _MAX_TOKENS = 16
 
-LAG_SECONDS = 1.0
-"""How much longer than its timeout a probe may take where the proxy itself was too busy to look."""
-
 _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "completion-proxy-probe",
@@ -109,7 +106,7 @@ class Check:
         limits = Limits(
             first_byte=end,
             # With nothing to spare for the loop's own absence, any lag at all would excuse an upstream that hangs.
-            total=end + LAG_SECONDS,
+            total=end + self._timeout,
             idle=self._timeout,
             patience=lambda: now,
             since=now,

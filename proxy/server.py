@@ -227,7 +227,7 @@ class DataListener:
             async with asyncio.timeout_at(started + self._total_seconds + _GRACE_SECONDS):
                 if reply.rest is None:
                     # The upstream has done its part; how fast the caller reads is not its business.
-                    served.end(OK)
+                    served.end(reply.outcome)
                     response.content_length = len(reply.body)
                     await response.prepare(request)
                     await response.write_eof(reply.body)

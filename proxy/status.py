@@ -118,7 +118,7 @@ class Status:
                     "failure_rate": counts.failure_rate,
                     "slow_rate": counts.slow_rate,
                     "admitted_ratio": circuit.admitted_share(now),
-                    "spill_ratio": circuit.admission.throttle.spill_share(now),
+                    "spill_ratio": circuit.spilled_share(now),
                     "would_be": circuit.judged_state if circuit.config.observe_only else None,
                     "open_until": _text_of(circuit.open_until + to_wall) if circuit.open_until is not None else None,
                 }

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from health.lag import no_lag
-from health.outcome import FailureReason, Outcome
+from health.outcome import OK, FailureReason, Outcome
 from proxy.dialects.base import InvalidRequest
 from proxy.upstreams.codings import decode
 
@@ -50,6 +50,8 @@ class Limits:
     """From when on the loop's absence puts `first_byte` off: at first the moment at which the attempt begins."""
     lag: Callable[[float, float], float] = no_lag
     """For how many seconds between two moments the event loop was away."""
+    on_content: Callable[[float], None] = lambda _: None
+    """Told when the first content came: of a whole answer, before the rest of it has."""
     extended: bool = False
     timer: asyncio.TimerHandle | None = None
 
@@ -140,6 +142,7 @@ class Reply:
     """Raises AttemptFailed when the stream breaks; it must then not be ended as if it were complete."""
     close: Callable[[], None] = lambda: None
     """Lets go of the upstream's connection; must be called when `rest` is done with, begun or not."""
+    outcome: Outcome = OK
     content_at: float | None = None
     """When the first content came, on the event loop's clock."""
     usage: Usage | None = None

@@ -68,6 +68,7 @@ class Exchange:
         if self.content_at is None:
             data = await self.until_content(limits)
             self.content_at = self._loop.time()
+            limits.on_content(self.content_at)
             return data
         since = self._loop.time()
         moment = min(since + limits.idle, limits.total)

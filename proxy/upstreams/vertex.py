@@ -10,7 +10,7 @@ import contextlib
 import zlib
 from typing import TYPE_CHECKING
 
-from health.outcome import FailureReason, Outcome
+from health.outcome import NEUTRAL, FailureReason, Outcome
 from proxy import headers
 from proxy.errors import google_status
 from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply, as_cut
@@ -33,6 +33,9 @@ _OPERATORS = {
     404: FailureReason.NOT_FOUND,
 }
 _PROVIDERS = {408: FailureReason.SERVER_ERROR, 429: FailureReason.THROTTLED, 499: FailureReason.CANCELLED}
+
+# What only an upstream that is well finds wrong with a request; any other 4xx may come from a front end before it.
+_FOUND_AT_FAULT = frozenset({400, 413, 422})
 
 
 class Vertex:
@@ -111,7 +114,8 @@ class Vertex:
         reply = await _read(exchange, limits)
         reason = self._blame(exchange.status, reply.body)
         if reason is None:
-            # An upstream that finds fault with a request is well: the caller's own error is a success of its.
+            if exchange.status not in _FOUND_AT_FAULT:
+                reply.outcome = NEUTRAL
             return reply
         if reason is FailureReason.UNAUTHORIZED:
             self._credentials.rejected()

@@ -55,6 +55,7 @@ class Period:
     samples: list[Sample] = field(default_factory=list)
     flight: list[Call] = field(default_factory=list)
     ends: list[tuple[float, OutcomeKind]] = field(default_factory=list)
+    heard: list[tuple[float, bool]] = field(default_factory=list)  # whether calls were refused for capacity
 
     def held(self, now: float) -> list[Sample]:
         size, held = self.config.window_size, self.samples
@@ -78,13 +79,12 @@ class Period:
         return left
 
     def ramp(self, now: float) -> float:
-        ramps = self.reason is not None and now < self.since + self.config.ramp_seconds
+        ramps = self.state is CLOSED and self.reason is not None and now < self.since + self.config.ramp_seconds
         return (now - self.since) / self.config.ramp_seconds if ramps else 1.0
 
     def spill(self, now: float) -> float:
-        heard = [kind for at, kind in self.ends if floor(at) > floor(now) - 10]
-        accepts, refusals = heard.count(OutcomeKind.OK), heard.count(OutcomeKind.THROTTLED)
-        return refusals / (accepts + refusals + 1)
+        heard = [refused for at, refused in self.heard if floor(at) > floor(now) - 10]
+        return sum(heard) / (len(heard) + 1)
 
     def trials(self) -> list[Call]:
         return self.flight if self.state is HALF_OPEN else []
@@ -93,7 +93,15 @@ class Period:
         if self.state is CLOSED:
             return min(self.ramp(now), 1.0 - self.spill(now))
         taken = sum(call.mark is None for call in self.flight) + self.counts(now).calls
-        return float(self.state is HALF_OPEN and taken < self.config.trial_calls)
+        return 1.0 - self.spill(now) if self.state is HALF_OPEN and taken < self.config.trial_calls else 0.0
+
+    def rationed(self, now: float) -> bool:
+        return self.state is not OPEN and min(self.ramp(now), 1.0 - self.spill(now)) < 1
+
+    def end(self, outcome: Outcome, now: float) -> None:
+        self.ends.append((now, outcome.kind))
+        if outcome.kind is not OutcomeKind.NEUTRAL or outcome.reason is FailureReason.CANCELLED:
+            self.heard.append((now, outcome.kind is OutcomeKind.THROTTLED))
 
     def too_high(self, now: float) -> Reason | None:
         calls, failed, slow = self.counts(now)
@@ -107,11 +115,11 @@ class NaiveBreaker:
         self.config, self.period, self.spread, self.stale = config, Period(config, CLOSED, now), EvenSpread(), 0
 
     def move(self, state: CircuitState, reason: Reason, now: float) -> None:
-        old, attempts, until = self.period, self.period.attempt(now), inf
+        old, attempts, until, heard = self.period, self.period.attempt(now), inf, self.period.heard
         if state is OPEN:
-            attempts = self.config.next_attempt(attempts)
+            attempts, heard = self.config.next_attempt(attempts), []
             until = max(now + self.config.open_length(attempts), min(old.asked, now + self.config.max_open_seconds))
-        self.period = Period(self.config, state, now, attempts, reason, old.counts(now), until)
+        self.period = Period(self.config, state, now, attempts, reason, old.counts(now), until, heard=heard)
 
     def pass_time(self, now: float) -> None:
         if now > self.period.until:
@@ -121,16 +129,16 @@ class NaiveBreaker:
 
     def admit(self, now: float, take: bool = True, insist: bool = False) -> bool:
         self.pass_time(now)
-        closed, share = self.period.state is CLOSED, self.period.share(now)
-        passes = self.spread.peek(share) or (closed and insist)
-        if closed and share < 1 and not insist and (take or not passes):
+        share = self.period.share(now)
+        passes = (share > 0 or self.period.state is CLOSED) if insist else self.spread.peek(share)
+        if self.period.rationed(now) and not insist and (take or not passes):
             self.spread.draw(share)
         self.period.flight += [Call(self.period, now)] * (passes and take)
         return passes
 
     def poll(self, now: float) -> None:
         self.pass_time(now)
-        for call in [call for call in self.period.flight if call.content is None and call.mark is None]:
+        for call in [call for call in self.period.flight if call.mark is None]:
             if call.period is self.period and call.latency(now) > self.config.slow_call_seconds:
                 call.mark = Sample(now, slow=True)
                 self.period.samples.append(call.mark)
@@ -143,7 +151,7 @@ class NaiveBreaker:
             self.stale += 1
             return
         period.flight.remove(call)
-        period.ends.append((now, outcome.kind))
+        period.end(outcome, now)
         period.asked = max(period.asked, now + ((failed and outcome.retry_after) or -inf))
         slow = call.latency(now) > self.config.slow_call_seconds
         counts = failed or outcome.kind is OutcomeKind.OK or (slow and outcome.reason is FailureReason.CANCELLED)

@@ -238,9 +238,10 @@ class BreakerMachine(RuleBasedStateMachine):
         ramp_passes = self.naive.spread.peek(self.naive.period.ramp(self.now))
         assert self.naive.admit(self.now, take) is (refusal is None)
         period = self.naive.period
+        has_room = period.state is CLOSED or period.share(self.now) > 0
         if refusal is None:
             return
-        assert isinstance(refusal, Throttled if period.state is CLOSED and ramp_passes else CircuitOpen)
+        assert isinstance(refusal, Throttled if has_room and ramp_passes else CircuitOpen)
         assert refusal.retry_after == (period.until - self.now if period.state is OPEN else 0.0)
         if isinstance(refusal, CircuitOpen):
             assert refusal.reason is (period.reason if period.state is OPEN else self.opened_for)
@@ -257,7 +258,7 @@ class BreakerMachine(RuleBasedStateMachine):
         assert (real.in_flight_trials, real.stale_results) == (len(period.trials()), self.naive.stale)
         if period.state is not CLOSED:  # a closed circuit's attempts are as of the last poll
             assert real.attempt == period.attempts
-        assert period.state is not HALF_OPEN or period.flight or real.admits(self.now), "half-open for ever"
+        assert period.state is not HALF_OPEN or period.flight or period.share(self.now) > 0, "half-open for ever"
         last = real.last_transition
         assert (last is None) is (period.reason is None)
         if last is not None:

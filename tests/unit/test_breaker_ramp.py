@@ -109,5 +109,5 @@ def test_the_ramp_and_the_throttle_together_take_more_than_the_stricter_of_them(
     scene.insisted_calls(THROTTLED, 1)
     scene.insisted_calls(OK, 1)
     spilled = scene.breaker.admission.throttle.spill_share(scene.now)
-    assert spilled == pytest.approx(1 / 3)
+    assert spilled == pytest.approx(1 / 4)
     assert scene.breaker.admitted_share(scene.now) == pytest.approx(0.6)

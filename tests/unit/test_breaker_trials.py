@@ -7,7 +7,7 @@ import math
 import pybreaker
 import pytest
 
-from health.breaker import CircuitState, TransitionReason
+from health.breaker import BreakerConfig, CircuitBreaker, CircuitState, Throttled, TransitionReason
 from health.outcome import NEUTRAL, OK, Outcome
 from health.window import Counts
 from tests.unit.test_breaker import CLIENT_LEFT, FAILED, THROTTLED, Scene
@@ -55,10 +55,38 @@ def test_failed_or_slow_trials_reopen(outcome: Outcome, seconds: float) -> None:
 def test_a_cancelled_trial_gives_its_permit_back(silent: Outcome) -> None:
     scene = Scene(trial_calls=1)
     scene.half_open()
-    scene.calls(silent, 50)
+    scene.insisted_calls(silent, 50)
     assert (scene.state(), scene.breaker.in_flight_trials) == (CircuitState.HALF_OPEN, 0)
-    scene.calls(OK)
+    scene.insisted_calls(OK, 1)
     assert scene.state() is CircuitState.CLOSED
+
+
+def test_trials_that_are_refused_for_capacity_hammer_the_upstream() -> None:
+    scene = Scene(trial_calls=5)
+    scene.half_open()
+    tried = 0
+    for _ in range(2000):
+        scene.wait(0.05)
+        if scene.breaker.admits(scene.now):
+            scene.calls(THROTTLED)
+            tried += 1
+        else:
+            with pytest.raises(Throttled):
+                scene.start()
+    assert scene.state() is CircuitState.HALF_OPEN
+    assert 50 < tried < 250
+
+
+def test_a_trial_hangs_because_the_proxy_itself_was_away() -> None:
+    breaker = CircuitBreaker("c", BreakerConfig(), now=0.0, lag=lambda start, end: min(end - start, 30.0))
+    breaker.trip(0.0)
+    breaker.begin_trials(1.0)
+    breaker.acquire(1.0)
+    breaker.poll(40.0)
+    assert breaker.circuit_state is CircuitState.HALF_OPEN
+    breaker.poll(61.1)
+    assert breaker.last_transition is not None
+    assert breaker.last_transition.reason is TransitionReason.TRIALS_TIMED_OUT
 
 
 def test_hung_trials_reopen_without_traffic() -> None:

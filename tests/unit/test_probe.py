@@ -195,8 +195,25 @@ def test_a_probe_that_is_wrong_does_not_make_a_circuit_flap_that_traffic_has_clo
     for _ in range(bench.breaker.config.trial_calls):
         bench.breaker.acquire(bench.now).settle(OK, bench.now)
     assert bench.state() is CircuitState.CLOSED
-    bench.probe(FAILED, FAILED, FAILED)
+    bench.wait(11)  # the ramp
+    for _ in range(5):
+        bench.call(OK)
+        bench.probe(FAILED, FAILED)
     assert bench.state() is CircuitState.CLOSED
+
+
+def test_an_upstream_that_dies_after_traffic_has_ceased_is_taken_for_well() -> None:
+    bench = Bench()
+    bench.probe(FAILED, FAILED, FAILED)
+    bench.wait(5.1)
+    for _ in range(bench.breaker.config.trial_calls):
+        bench.breaker.acquire(bench.now).settle(OK, bench.now)
+    assert bench.state() is CircuitState.CLOSED
+    bench.wait(1)
+    bench.probe(FAILED, FAILED)
+    assert bench.state() is CircuitState.CLOSED
+    bench.probe(FAILED)
+    assert bench.state() is CircuitState.OPEN
 
 
 # When a probe is needless
