@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test lint format mutate lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,12 +24,17 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 format: $(STAMP) ## let ruff rewrite the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
+mutate: $(STAMP) ## a mutation run over health/ (minutes; score and survivors)
+	@rm -rf mutants
+	@$(BIN)/mutmut run --max-children 2 >/dev/null || { echo "mutmut failed; for why: $(BIN)/mutmut run"; exit 1; }
+	@$(BIN)/python -m tests.mutation_score
+
 lock: $(STAMP) ## resolve the newest versions that pyproject.toml allows into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --group dev pyproject.toml --output-file requirements.lock
 
 clean: ## remove what the targets made
-	@rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis mutants build dist
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'

@@ -1,0 +1,67 @@
+"""What the circuit tells of itself: the evidence of a change, a refusal in words, a permit's latency."""
+
+from __future__ import annotations
+
+from health.breaker import BreakerConfig, CircuitBreaker, CircuitOpen, CircuitState, Throttled, TransitionReason
+from health.outcome import OK
+from tests.unit.test_breaker import FAILED, Scene
+
+
+def test_a_change_is_told_with_the_wrong_states_thresholds_or_end() -> None:
+    scene = Scene()
+    scene.calls(FAILED, 10)
+    breaker = scene.breaker
+    assert (scene.last.from_state, scene.last.to_state) == (CircuitState.CLOSED, CircuitState.OPEN)
+    assert scene.last.config is breaker.config
+    assert scene.last.open_until == breaker.open_until == scene.now + 5.0
+    scene.wait(5.001)
+    breaker.poll(scene.now)
+    assert (scene.last.from_state, scene.last.to_state) == (CircuitState.OPEN, CircuitState.HALF_OPEN)
+    assert scene.last.open_until is None
+
+
+def test_a_trip_by_traffic_is_put_down_to_the_probes_of_the_trip_before() -> None:
+    scene = Scene()
+    scene.breaker.trip(scene.now, None, 3)
+    assert scene.last.failed_probes == 3
+    scene.wait(5.001)
+    scene.breaker.poll(scene.now)
+    assert scene.last.failed_probes == 0
+    scene.trip()
+    assert scene.last.failed_probes == 0
+
+
+def test_a_refusal_does_not_say_which_circuit_refuses() -> None:
+    refusal = CircuitOpen("vertex/codestral-2", TransitionReason.SLOW_RATE, 1.5)
+    assert "vertex/codestral-2" in str(refusal)
+    assert "slow_rate" in str(refusal)
+    assert "1.500 s" in str(refusal)
+    assert "vertex/codestral-2" in str(Throttled("vertex/codestral-2"))
+
+
+def test_the_latency_of_a_stream_grows_after_its_first_content() -> None:
+    scene = Scene()
+    permit = scene.start()
+    assert permit.latency(scene.now + 2.0) == 2.0
+    permit.content(scene.now + 0.5)
+    assert permit.latency(scene.now + 2.0) == 0.5
+    assert permit.settle(OK, scene.now + 2.0)
+
+
+def test_a_refused_caller_does_not_learn_which_circuit_it_was() -> None:
+    scene = Scene()
+    scene.trip()
+    assert scene.refusal().args[0] == "c"
+
+
+def test_a_call_that_observing_lets_pass_has_no_start_or_counts_as_a_trial() -> None:
+    scene = Scene(observe_only=True)
+    scene.trip()
+    permit = scene.start()
+    assert (permit.started_at, permit.trial) == (scene.now, False)
+
+
+def test_a_call_that_was_exactly_in_time_but_for_the_lag_is_slow() -> None:
+    breaker = CircuitBreaker("c", BreakerConfig(slow_call_seconds=1.5), now=0.0, lag=lambda _start, _end: 0.5)
+    breaker.acquire(0.0).settle(OK, 2.0)
+    assert breaker.counts(2.0).slow == 0
