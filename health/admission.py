@@ -20,6 +20,11 @@ class Admission:
         self._ramp_ends = -math.inf
         self._spread = EvenSpread()
 
+    def clear(self) -> None:
+        """The circuit has opened: what was known of the time before, a ramp under way included, is over."""
+        self.throttle.clear()
+        self._ramp_ends = -math.inf
+
     def begin_ramp(self, now: float) -> None:
         """The circuit has closed."""
         self._ramp_ends = now + self._ramp_seconds

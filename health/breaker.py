@@ -379,7 +379,7 @@ class CircuitBreaker(StateMachine):
         for held in (self._calls, self._trial_results, self._unseen, self._trials):
             held.clear()
         if state is _OPEN:
-            self.admission.throttle.clear()
+            self.admission.clear()
         self._slow_trials = 0
         self._storage.reset_counter()
         self._window = self._trial_results if state is _HALF_OPEN else self._calls

@@ -111,3 +111,12 @@ def test_the_ramp_and_the_throttle_together_take_more_than_the_stricter_of_them(
     spilled = scene.breaker.admission.throttle.spill_share(scene.now)
     assert spilled == pytest.approx(1 / 4)
     assert scene.breaker.admitted_share(scene.now) == pytest.approx(0.6)
+
+
+def test_a_relapse_in_the_ramp_has_its_trials_refused_by_that_ramp() -> None:
+    scene = recovered(open_seconds=1.0, open_multiplier=1.0)
+    scene.half_open()
+    scene.insisted_calls(THROTTLED, 1)
+    scene.wait(0.01)
+    assert scene.breaker.admission.ramp_admits(scene.now)
+    assert scene.breaker.admission.share(scene.now) == 0.5
