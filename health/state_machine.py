@@ -9,7 +9,7 @@ state and names the protocol here, and never runs our code; the judgement is `br
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import pybreaker
@@ -93,19 +93,21 @@ class StateMachine(pybreaker.CircuitBreaker):
         return old_state
 
     def _tell_change(self, old_state: pybreaker.CircuitBreakerState) -> None:
-        for listener in self.listeners:
-            try:
-                listener.state_change(self, old_state, self._state)
-            except Exception:
-                logger.exception("a listener of circuit %s raised", self.name)
+        self._tell(lambda listener: listener.state_change(self, old_state, self._state))
 
     def _tell_would_trip(self) -> None:
-        for listener in self.listeners:
+        def tell(listener: pybreaker.CircuitBreakerListener) -> None:
             if isinstance(listener, CircuitListener):
-                try:
-                    listener.would_trip(self)
-                except Exception:
-                    logger.exception("a listener of circuit %s raised", self.name)
+                listener.would_trip(self)
+
+        self._tell(tell)
+
+    def _tell(self, news: Callable[[pybreaker.CircuitBreakerListener], object]) -> None:
+        for listener in self.listeners:
+            try:
+                news(listener)
+            except Exception:
+                logger.exception("a listener of circuit %s raised", self.name)
 
     def _create_new_state(
         self, new_state: str, prev_state: pybreaker.CircuitBreakerState | None = None, notify: bool = False

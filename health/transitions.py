@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from health.window import Counts
+
 if TYPE_CHECKING:
     from health.config import BreakerConfig
 
@@ -107,12 +109,12 @@ class Transition:
     @property
     def failure_rate(self) -> float:
         """The share of calls that failed, 0 to 1."""
-        return self.failed / self.calls if self.calls else 0.0
+        return Counts(self.calls, self.failed, self.slow).failure_rate
 
     @property
     def slow_rate(self) -> float:
         """The share of calls that were slow, 0 to 1."""
-        return self.slow / self.calls if self.calls else 0.0
+        return Counts(self.calls, self.failed, self.slow).slow_rate
 
 
 def check(from_state: CircuitState, to_state: CircuitState, reason: TransitionReason) -> None:

@@ -111,17 +111,14 @@ def test_the_circuit_closes_while_a_slow_trial_is_out_that_fails_later() -> None
 
 
 def test_a_slow_trial_that_was_a_local_fault_keeps_its_place() -> None:
-    scene = Scene(trial_calls=1, slow_rate_threshold=1.0)
+    scene = Scene(trial_calls=2)
     scene.half_open()
-    scene.breaker.config.exceeded(scene.breaker._trial_results)
-    two = Scene(trial_calls=2)
-    two.half_open()
-    slow = two.start()
-    two.wait(1.6)
-    two.breaker.poll(two.now)
-    two.end(slow, NEUTRAL)
-    two.calls(OK, 2)
-    assert two.state() is CircuitState.CLOSED
+    slow = scene.start()
+    scene.wait(1.6)
+    scene.breaker.poll(scene.now)
+    scene.end(slow, NEUTRAL)
+    scene.calls(OK, 2)
+    assert scene.state() is CircuitState.CLOSED
 
 
 def test_a_busy_proxy_blames_the_upstream_for_its_own_lag() -> None:
