@@ -23,13 +23,7 @@ from health.outcome import FailureReason, Outcome, OutcomeKind
 from health.permit import Permit
 from health.refusal import CallRefused, CircuitOpen, Throttled
 from health.state_machine import CircuitListener, StateMachine, refuse_to_run
-from health.transitions import (
-    TRANSITIONS,
-    CircuitState,
-    Transition,
-    TransitionReason,
-    check,
-)
+from health.transitions import TRANSITIONS, CircuitState, Transition, TransitionReason, check
 from health.window import Counts, Tally, Window
 
 __all__ = [
@@ -172,6 +166,11 @@ class CircuitBreaker(StateMachine):
                 raise refusal
         return self._permit(now)
 
+    def pass_uncounted(self, now: float) -> None:
+        """Leave to make one call whose result will count nowhere; raises CallRefused as `acquire` does."""
+        self.check(now)
+        self._draw(now)
+
     def insist(self, now: float) -> Permit | None:
         """Leave for a call that will be made whatever the circuit says; None where its result could not be counted."""
         self._pass_time(now)
@@ -237,7 +236,7 @@ class CircuitBreaker(StateMachine):
             self._succeed(permit, now, slow)
         elif not (slow and outcome.reason is _CANCELLED):
             if permit.place is not None:
-                self._window.amend(permit.place, now, calls=-1, slow=-1)
+                self._window.take_back(permit.place, now)
             return True
         self._count(permit, now, failed, slow)
         return True
@@ -259,7 +258,7 @@ class CircuitBreaker(StateMachine):
             self.last_success_at = now
 
     def _count(self, permit: Permit, now: float, failed: bool, slow: bool) -> None:
-        if permit.place is None or (failed and not self._window.amend(permit.place, now, failed=1)):
+        if permit.place is None or (failed and not self._window.fail(permit.place, now)):
             self._window.record(now, failed=failed, slow=slow)
         elif not failed and not permit.trial:
             return  # it was counted when it became slow, and nothing more is known of it now

@@ -19,7 +19,7 @@ class Circuits:
     A model that is asked for at start-up, before any caller's, is sure of its place.
     """
 
-    def __init__(self, make: Callable[[str, str, float], CircuitBreaker], limit: int = 64) -> None:
+    def __init__(self, make: Callable[[str, str, float], CircuitBreaker], *, limit: int) -> None:
         """`make(upstream, model, now)` makes a circuit when its first call comes."""
         self._make = make
         self._limit = limit

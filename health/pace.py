@@ -70,7 +70,7 @@ class ProbeBudget:
     Raises ValueError for a budget that could not keep that promise.
     """
 
-    def __init__(self, daily: int = 20_000, *, now: float) -> None:
+    def __init__(self, daily: int, *, now: float) -> None:
         if daily < LEAST_DAILY:
             raise ValueError(f"a daily budget must be at least {LEAST_DAILY} probes, one a minute, not {daily!r}")
         self.daily = daily

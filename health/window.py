@@ -1,13 +1,14 @@
 """Sliding windows over the results of calls: how many, how many failed, how many were slow.
 
-Running totals beside a ring of buckets make a record and a reading O(1), and memory is fixed when a window is made: a
-breaker reads after every call, and a window that costs more under load would add to the load. Semantics: resilience4j's
+Running totals make a record and a reading O(1), and memory is bounded by the window's size: a breaker reads after every
+call, and a window that costs more under load would add to the load. Semantics: resilience4j's
 `SlidingTimeWindowMetrics` and `FixedSizeSlidingWindowMetrics`. Pure: `now` is an argument.
 """
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from typing import NamedTuple, Protocol
 
 
@@ -38,13 +39,16 @@ class Window(Protocol):
     """What the window held when it was last recorded to or read: `counts` without its cost."""
 
     def record(self, now: float, *, failed: bool, slow: bool) -> int:
-        """Count one call at `now`. Returns its place, for `amend`."""
+        """Count one call at `now`. Returns its place: what more becomes known of it is told with that.
 
-    def amend(self, place: int, now: float, *, calls: int = 0, failed: int = 0, slow: int = 0) -> bool:
-        """Add to what is counted at a place, where more has become known of a call. False if it has left the window.
-
-        A place from before the last `clear` must not be amended.
+        A place from before the last `clear` must not be used.
         """
+
+    def fail(self, place: int, now: float) -> bool:
+        """A call that was recorded as slow has failed since. False, and nothing, if it has left the window."""
+
+    def take_back(self, place: int, now: float) -> None:
+        """A call that was recorded as slow counts no more."""
 
     def counts(self, now: float) -> Counts:
         """What the window holds at `now`."""
@@ -53,47 +57,25 @@ class Window(Protocol):
         """Forget everything."""
 
 
-class _Ring:
-    """The last `size` places, each with how many calls, failed ones and slow ones; and the totals."""
+class _Totals:
+    """How many calls, failed ones and slow ones a window holds."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._buckets = [[0, 0, 0] for _ in range(size)]
-        self._place = 0  # the latest one
+    def __init__(self) -> None:
         self.calls = 0
         self.failed = 0
         self.slow = 0
 
     def clear(self) -> None:
         """Forget everything."""
-        for bucket in self._buckets:
-            bucket[:] = (0, 0, 0)
         self.calls = self.failed = self.slow = 0
 
-    def _add(self, calls: int, failed: int, slow: int, place: int) -> None:
-        bucket = self._buckets[place % self._size]
-        bucket[0] += calls
-        bucket[1] += failed
-        bucket[2] += slow
+    def _add(self, calls: int, failed: int, slow: int) -> None:
         self.calls += calls
         self.failed += failed
         self.slow += slow
 
-    def _advance(self, place: int) -> None:
-        """Make `place` the latest one and drop those that leave. Each is dropped once: this is O(1) amortised."""
-        if place - self._place >= self._size:
-            self.clear()
-        else:
-            for passed in range(self._place + 1, place + 1):
-                calls, failed, slow = self._buckets[passed % self._size]
-                self._add(-calls, -failed, -slow, passed)
-        self._place = place
 
-    def _holds(self, place: int) -> bool:
-        return self._place - self._size < place <= self._place
-
-
-class TimeWindow(_Ring):
+class TimeWindow(_Totals):
     """The calls of the last `seconds` seconds, in buckets of one second aligned to whole seconds.
 
     The present bucket is one of them, so the reach is between `seconds - 1` and `seconds`. An idle gap as long as the
@@ -103,66 +85,127 @@ class TimeWindow(_Ring):
     def __init__(self, seconds: int) -> None:
         if seconds < 1:
             raise ValueError(f"seconds must be at least 1, not {seconds!r}")
-        super().__init__(seconds)
-        self._bucket_ends = -math.inf
+        super().__init__()
+        self._size = seconds
+        self._buckets = [[0, 0, 0] for _ in range(seconds)]
+        self._second = 0  # the latest one
+        self._ends = -math.inf
+
+    def clear(self) -> None:
+        """Forget everything."""
+        super().clear()
+        for bucket in self._buckets:
+            bucket[:] = (0, 0, 0)
 
     def record(self, now: float, *, failed: bool, slow: bool) -> int:
         """Count one call at `now`; its place is the second."""
-        if now >= self._bucket_ends:
-            self._advance_to(now)
-        self._add(1, failed, slow, self._place)
-        return self._place
+        if now >= self._ends:
+            self._advance(now)
+        self._count(self._second, 1, failed, slow)
+        return self._second
 
-    def amend(self, place: int, now: float, *, calls: int = 0, failed: int = 0, slow: int = 0) -> bool:
-        """Add to what is counted in a second. False if it has left the window."""
-        self._advance_to(now)
-        if held := self._holds(place):
-            self._add(calls, failed, slow, place)
+    def fail(self, place: int, now: float) -> bool:
+        """A call that was recorded as slow has failed since. False, and nothing, if it has left the window."""
+        if held := self._holds(place, now):
+            self._count(place, 0, 1, 0)
         return held
+
+    def take_back(self, place: int, now: float) -> None:
+        """A call that was recorded as slow counts no more."""
+        if self._holds(place, now):
+            self._count(place, -1, 0, -1)
 
     def counts(self, now: float) -> Counts:
         """What the window holds at `now`."""
-        self._advance_to(now)
+        if now >= self._ends:
+            self._advance(now)
         return Counts(self.calls, self.failed, self.slow)
 
-    def _advance_to(self, now: float) -> None:
-        if now >= self._bucket_ends:
-            self._advance(math.floor(now))
-            self._bucket_ends = self._place + 1
+    def _holds(self, place: int, now: float) -> bool:
+        if now >= self._ends:
+            self._advance(now)
+        return place > self._second - self._size
+
+    def _count(self, second: int, calls: int, failed: int, slow: int) -> None:
+        bucket = self._buckets[second % self._size]
+        bucket[0] += calls
+        bucket[1] += failed
+        bucket[2] += slow
+        self._add(calls, failed, slow)
+
+    def _advance(self, now: float) -> None:
+        """Drop the seconds that leave the window. Each is dropped once: this is O(1) amortised."""
+        second = math.floor(now)
+        if second - self._second >= self._size:
+            self.clear()
+        else:
+            for passed in range(self._second + 1, second + 1):
+                calls, failed, slow = self._buckets[passed % self._size]
+                self._count(passed, -calls, -failed, -slow)
+        self._second = second
+        self._ends = second + 1
 
 
-class CountWindow(_Ring):
-    """The last `size` calls, however long ago they were; a call that is taken back leaves its place empty."""
+class CountWindow(_Totals):
+    """The last `size` calls, however long ago they were. One that is taken back makes room for one more."""
 
     def __init__(self, size: int) -> None:
         if size < 1:
             raise ValueError(f"size must be at least 1, not {size!r}")
-        super().__init__(size)
+        super().__init__()
+        self._size = size
+        self._held: OrderedDict[int, tuple[bool, bool]] = OrderedDict()  # failed and slow, by place, oldest first
+        self._latest = 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        super().clear()
+        self._held.clear()
 
     def record(self, now: float, *, failed: bool, slow: bool) -> int:
         """Count one call; `now` is there for the likeness to `TimeWindow` alone."""
-        self._advance(self._place + 1)
-        self._add(1, failed, slow, self._place)
-        return self._place
+        if len(self._held) == self._size:
+            _, (left_failed, left_slow) = self._held.popitem(last=False)
+            self._add(-1, -left_failed, -left_slow)
+        self._latest += 1
+        self._held[self._latest] = (failed, slow)
+        self._add(1, failed, slow)
+        return self._latest
 
-    def amend(self, place: int, now: float, *, calls: int = 0, failed: int = 0, slow: int = 0) -> bool:
-        """Add to what is counted of one call. False if it has left the window."""
-        if held := self._holds(place):
-            self._add(calls, failed, slow, place)
+    def fail(self, place: int, now: float) -> bool:
+        """A call that was recorded as slow has failed since. False, and nothing, if it has left the window."""
+        if held := place in self._held:
+            self._held[place] = (True, True)
+            self._add(0, 1, 0)
         return held
+
+    def take_back(self, place: int, now: float) -> None:
+        """A call that was recorded as slow counts no more."""
+        if self._held.pop(place, None):
+            self._add(-1, 0, -1)
 
     def counts(self, now: float) -> Counts:
         """What the window holds; `now` is there for the likeness to `TimeWindow` alone."""
         return Counts(self.calls, self.failed, self.slow)
 
 
-class Tally(CountWindow):
+class Tally(_Totals):
     """Every call since the last `clear`. Of trials there are only so many, and none may push another one out."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
 
     def record(self, now: float, *, failed: bool, slow: bool) -> int:
         """Count one call; all have one place."""
-        self._add(1, failed, slow, self._place)
-        return self._place
+        self._add(1, failed, slow)
+        return 0
+
+    def fail(self, place: int, now: float) -> bool:
+        """A call that was recorded as slow has failed since."""
+        self._add(0, 1, 0)
+        return True
+
+    def take_back(self, place: int, now: float) -> None:
+        """A call that was recorded as slow counts no more."""
+        self._add(-1, 0, -1)
+
+    def counts(self, now: float) -> Counts:
+        """What has been counted; `now` is there for the likeness to `TimeWindow` alone."""
+        return Counts(self.calls, self.failed, self.slow)

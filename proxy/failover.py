@@ -186,8 +186,7 @@ class Failover:
         if call.tail is not None:
             # How long an upload takes, and whether it arrives, says more of the caller's line than of the upstream.
             if not forced:
-                circuit.check(now)
-                circuit.admission.next()
+                circuit.pass_uncounted(now)
             return None
         return circuit.insist(now) if forced else circuit.acquire(now)
 

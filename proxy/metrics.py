@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Seconds. Completions are satisfying under one second and useless after five.
 _BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 30.0)
 _TOKEN_KINDS = ("input", "output")
+_CIRCUIT = ("upstream", "model")
 
 
 class Metrics:
@@ -43,7 +44,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._upstreams = tuple(upstreams)
         self._clock = clock
-        self._make(self.registry)
+        self._make_requests()
+        self._make_circuits()
+        self._make_switches()
+        self._make_probes()
         self._set_up()
         self._build_info.labels(version).set(1)
         self._handlers: dict[type[events.Event], Callable[..., None]] = {
@@ -78,67 +82,86 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
-    def _make(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"completion_proxy_{name}", text, labels, registry=registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"completion_proxy_{name}", text, labels, registry=self.registry)
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"completion_proxy_{name}", text, labels, registry=registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"completion_proxy_{name}", text, labels, registry=self.registry)
 
-        def histogram(name: str, text: str, *labels: str) -> Histogram:
-            return Histogram(f"completion_proxy_{name}", text, labels, registry=registry, buckets=_BUCKETS)
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(f"completion_proxy_{name}", text, labels, registry=self.registry, buckets=_BUCKETS)
 
-        self._requests = counter("requests_total", "Requests answered, by who served them.", "upstream", "code")
-        self._duration = histogram("request_duration_seconds", "From the request's first byte to the end.", "upstream")
-        self._in_flight = gauge("requests_in_flight", "Requests that are being served.")
-        self._attempts = counter("upstream_attempts_total", "Attempts at an upstream.", "upstream", "outcome")
-        self._failures = counter("upstream_failures_total", "Attempts that failed.", "upstream", "reason")
-        self._first_byte = histogram(
+    def _make_requests(self) -> None:
+        self._requests = self._counter("requests_total", "Requests answered, by who served them.", "upstream", "code")
+        self._duration = self._histogram(
+            "request_duration_seconds", "From the request's first byte to the end.", "upstream"
+        )
+        self._in_flight = self._gauge("requests_in_flight", "Requests that are being served.")
+        self._attempts = self._counter("upstream_attempts_total", "Attempts at an upstream.", "upstream", "outcome")
+        self._failures = self._counter("upstream_failures_total", "Attempts that failed.", "upstream", "reason")
+        self._first_byte = self._histogram(
             "upstream_time_to_first_byte_seconds", "From asking an upstream to its first content.", "upstream"
         )
-        circuit = ("upstream", "model")
-        self._state = gauge("breaker_state", "1 for the circuit's present state, 0 for the others.", *circuit, "state")
-        self._transitions = counter(
-            "breaker_transitions_total", "Changes of a circuit's state.", *circuit, "from_state", "to_state", "reason"
+        self._tokens = self._counter("tokens_total", "Tokens as the upstream counted them.", "upstream", "kind")
+        self._loop_lag = self._counter(
+            "event_loop_lag_seconds_total", "Seconds for which the event loop was late beyond the tolerance."
         )
-        self._failure_ratio = gauge("breaker_failure_ratio", "Share of failed calls in the window.", *circuit)
-        self._slow_ratio = gauge("breaker_slow_ratio", "Share of slow calls in the window.", *circuit)
-        self._would_trip = counter(
-            "breaker_would_trip_total", "Trips that BREAKER__OBSERVE_ONLY kept from happening.", *circuit, "reason"
+        self._build_info = self._gauge("build_info", "The version that runs.", "version")
+
+    def _make_circuits(self) -> None:
+        self._state = self._gauge(
+            "breaker_state", "1 for the circuit's present state, 0 for the others.", *_CIRCUIT, "state"
         )
-        self._admitted = gauge("breaker_admitted_ratio", "Share of calls that the circuit lets pass.", *circuit)
-        self._spill_ratio = gauge("throttle_spill_ratio", "Share of calls not tried, for refusals.", *circuit)
-        self._accept_ratio = gauge("throttle_accept_ratio", "Share of calls accepted of those tried.", *circuit)
-        self._refusals = counter("throttle_refusals_total", "Calls refused for capacity by the upstream.", *circuit)
-        self._spills = counter("throttle_spills_total", "Calls not tried, for refusals of others.", *circuit)
-        self._stale = counter("breaker_stale_results_total", "Results of an earlier state, not counted.", *circuit)
-        self._switches = counter(
+        self._transitions = self._counter(
+            "breaker_transitions_total", "Changes of a circuit's state.", *_CIRCUIT, "from_state", "to_state", "reason"
+        )
+        self._failure_ratio = self._gauge("breaker_failure_ratio", "Share of failed calls in the window.", *_CIRCUIT)
+        self._slow_ratio = self._gauge("breaker_slow_ratio", "Share of slow calls in the window.", *_CIRCUIT)
+        self._would_trip = self._counter(
+            "breaker_would_trip_total", "Trips that BREAKER__OBSERVE_ONLY kept from happening.", *_CIRCUIT, "reason"
+        )
+        self._admitted = self._gauge("breaker_admitted_ratio", "Share of calls that the circuit lets pass.", *_CIRCUIT)
+        self._spill_ratio = self._gauge("throttle_spill_ratio", "Share of calls not tried, for refusals.", *_CIRCUIT)
+        self._accept_ratio = self._gauge("throttle_accept_ratio", "Share of calls accepted of those tried.", *_CIRCUIT)
+        self._refusals = self._counter(
+            "throttle_refusals_total", "Calls refused for capacity by the upstream.", *_CIRCUIT
+        )
+        self._spills = self._counter("throttle_spills_total", "Calls not tried, for refusals of others.", *_CIRCUIT)
+        self._stale = self._counter(
+            "breaker_stale_results_total", "Results of an earlier state, not counted.", *_CIRCUIT
+        )
+
+    def _make_switches(self) -> None:
+        self._switches = self._counter(
             "switches_total", "Times that a model moved to another upstream.", "model", "from_upstream", "to_upstream",
             "reason",
         )  # fmt: skip
-        self._switched_at = gauge(
+        self._switched_at = self._gauge(
             "switch_last_timestamp_seconds", "When a model last moved to this upstream.", "model", "to_upstream"
         )
-        self._active = gauge("active_upstream", "1 for the upstream that serves the model.", "model", "upstream")
-        self._failovers = counter("failovers_total", "Requests repaired within the request.", "reason")
-        self._lost = counter(
+        self._active = self._gauge("active_upstream", "1 for the upstream that serves the model.", "model", "upstream")
+        self._failovers = self._counter("failovers_total", "Requests repaired within the request.", "reason")
+        self._lost = self._counter(
             "requests_lost_total", "Requests that no upstream could serve, or that broke off half-way.", "reason"
         )
-        self._probe_success = gauge("probe_success", "1 if the last probe succeeded.", *circuit)
-        self._probes = counter("probes_total", "Probes.", *circuit, "result")
-        self._probe_duration = gauge("probe_duration_seconds", "How long the last probe took.", *circuit)
-        self._probed_at = gauge("probe_last_run_timestamp_seconds", "When the last probe ended.", *circuit)
-        self._probes_skipped = counter("probes_skipped_total", "Probes that fresh traffic made needless.", *circuit)
-        self._probe_interval = gauge("probe_interval_seconds", "The wait until the next probe.", *circuit)
-        self._probe_budget = gauge("probe_budget_remaining", "Probes left of the day's budget.", *circuit)
-        self._probe_tokens = counter("probe_tokens_total", "Tokens of tokens_total that probes cost.", *circuit, "kind")
-        self._override = gauge("override_mode", "1 for the mode in force.", "mode")
-        self._override_expires = gauge("override_expires_timestamp_seconds", "When the override ends; 0 for never.")
-        self._tokens = counter("tokens_total", "Tokens as the upstream counted them.", "upstream", "kind")
-        self._loop_lag = counter(
-            "event_loop_lag_seconds_total", "Seconds for which the event loop was late beyond the tolerance."
+        self._override = self._gauge("override_mode", "1 for the mode in force.", "mode")
+        self._override_expires = self._gauge(
+            "override_expires_timestamp_seconds", "When the override ends; 0 for never."
         )
-        self._build_info = gauge("build_info", "The version that runs.", "version")
+
+    def _make_probes(self) -> None:
+        self._probe_success = self._gauge("probe_success", "1 if the last probe succeeded.", *_CIRCUIT)
+        self._probes = self._counter("probes_total", "Probes.", *_CIRCUIT, "result")
+        self._probe_duration = self._gauge("probe_duration_seconds", "How long the last probe took.", *_CIRCUIT)
+        self._probed_at = self._gauge("probe_last_run_timestamp_seconds", "When the last probe ended.", *_CIRCUIT)
+        self._probes_skipped = self._counter(
+            "probes_skipped_total", "Probes that fresh traffic made needless.", *_CIRCUIT
+        )
+        self._probe_interval = self._gauge("probe_interval_seconds", "The wait until the next probe.", *_CIRCUIT)
+        self._probe_budget = self._gauge("probe_budget_remaining", "Probes left of the day's budget.", *_CIRCUIT)
+        self._probe_tokens = self._counter(
+            "probe_tokens_total", "Tokens of tokens_total that probes cost.", *_CIRCUIT, "kind"
+        )
 
     def _set_up(self) -> None:
         for upstream in self._upstreams:

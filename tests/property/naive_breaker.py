@@ -26,7 +26,7 @@ class Sample:
     at: float
     failed: bool = False
     slow: bool = False
-    taken_back: bool = False
+    gone: bool = False  # taken back, or pushed out by a later one
 
 
 @dataclass(eq=False)
@@ -58,11 +58,16 @@ class Period:
     heard: list[tuple[float, bool]] = field(default_factory=list)  # whether calls were refused for capacity
 
     def held(self, now: float) -> list[Sample]:
-        size, held = self.config.window_size, self.samples
-        if self.state is CLOSED:  # the results of trials all stay
-            timed = self.config.window_type is WindowType.TIME
-            held = [sample for sample in held if floor(sample.at) > floor(now) - size] if timed else held[-size:]
-        return [sample for sample in held if not sample.taken_back]
+        held, config = [sample for sample in self.samples if not sample.gone], self.config
+        if self.state is CLOSED and config.window_type is WindowType.TIME:  # the results of trials all stay
+            held = [sample for sample in held if floor(sample.at) > floor(now) - config.window_size]
+        return held
+
+    def record(self, sample: Sample) -> None:
+        self.samples.append(sample)
+        if self.state is CLOSED and self.config.window_type is WindowType.COUNT:
+            for left in self.held(sample.at)[: -self.config.window_size]:
+                left.gone = True
 
     def counts(self, now: float) -> Counts:
         held = self.held(now)
@@ -141,7 +146,7 @@ class NaiveBreaker:
         for call in [call for call in self.period.flight if call.mark is None]:
             if call.period is self.period and call.latency(now) > self.config.slow_call_seconds:
                 call.mark = Sample(now, slow=True)
-                self.period.samples.append(call.mark)
+                self.period.record(call.mark)
                 self.judge(now)
 
     def settle(self, call: Call, outcome: Outcome, now: float) -> None:
@@ -155,9 +160,9 @@ class NaiveBreaker:
         period.asked = max(period.asked, now + ((failed and outcome.retry_after) or -inf))
         slow = call.latency(now) > self.config.slow_call_seconds
         counts = failed or outcome.kind is OutcomeKind.OK or (slow and outcome.reason is FailureReason.CANCELLED)
-        mark.failed, mark.taken_back = failed, not counts
+        mark.failed, mark.gone = failed, mark.gone or not counts
         if counts and (not call.mark or (failed and mark not in period.held(now))):
-            period.samples.append(Sample(now, failed, slow))
+            period.record(Sample(now, failed, slow))
         if counts and (not call.mark or failed or period.state is HALF_OPEN):
             self.judge(now)
 

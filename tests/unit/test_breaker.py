@@ -290,30 +290,46 @@ def test_the_breaker_cannot_ration_a_closed_circuit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "rule"),
     [
-        ("window_size", 0),
-        ("minimum_calls", 0),
-        ("failure_rate_threshold", 0.0),
-        ("failure_rate_threshold", 50.0),
-        ("slow_call_seconds", 0.0),
-        ("slow_rate_threshold", math.nan),
-        ("consecutive_failures", -1),
-        ("open_seconds", 0.0),
-        ("open_multiplier", 0.5),
-        ("max_open_seconds", 4.0),
-        ("max_open_seconds", math.inf),
-        ("trial_calls", 0),
-        ("trial_seconds", 0.0),
-        ("jitter", 1.0),
+        ("window_size", 0, "at least 1"),
+        ("minimum_calls", 0, "at least 1"),
+        ("failure_rate_threshold", 0.0, "above 0 and at most 1"),
+        ("failure_rate_threshold", 50.0, "above 0 and at most 1"),
+        ("slow_call_seconds", 0.0, "above 0"),
+        ("slow_rate_threshold", math.nan, "above 0 and at most 1"),
+        ("consecutive_failures", -1, "0 or more"),
+        ("open_seconds", 0.0, "above 0"),
+        ("open_multiplier", 0.5, "at least 1 and finite"),
+        ("open_multiplier", math.inf, "at least 1 and finite"),
+        ("max_open_seconds", 4.0, "open_seconds or more, finite"),
+        ("max_open_seconds", math.inf, "open_seconds or more, finite"),
+        ("trial_calls", 0, "at least 1"),
+        ("trial_seconds", 0.0, "above 0"),
+        ("ramp_seconds", -1.0, "0 or more, and finite"),
+        ("ramp_seconds", math.inf, "0 or more, and finite"),
+        ("jitter", -0.5, "at least 0 and below 1"),
+        ("jitter", 1.0, "at least 0 and below 1"),
     ],
 )
-def test_a_setting_that_cannot_be_meant_is_refused_by_name(field: str, value: float) -> None:
+def test_a_setting_that_cannot_be_meant_is_accepted_or_refused_without_its_name_and_rule(
+    field: str, value: float, rule: str
+) -> None:
     settings: dict[str, Any] = {field: value}
-    with pytest.raises(ValueError, match=field):
+    with pytest.raises(ValueError, match=f"^{field} must be ") as refused:
         BreakerConfig(**settings)
+    assert str(refused.value) == f"{field} must be {rule}, not {value!r}"
+
+
+def test_a_setting_at_the_edge_of_what_can_be_meant_is_refused() -> None:
+    BreakerConfig(window_size=1, minimum_calls=1, window_type=WindowType.COUNT, trial_calls=1)
+    BreakerConfig(failure_rate_threshold=1.0, slow_rate_threshold=1.0, jitter=0.0, ramp_seconds=0.0)
+    BreakerConfig(open_multiplier=1.0, open_seconds=0.5, max_open_seconds=0.5, slow_call_seconds=0.5, trial_seconds=0.5)
+    BreakerConfig(failure_rate_threshold=0.5, slow_rate_threshold=0.5, jitter=0.5, ramp_seconds=0.5)
 
 
 def test_a_window_too_small_for_any_rate_is_refused() -> None:
-    with pytest.raises(ValueError, match="minimum_calls"):
+    with pytest.raises(
+        ValueError, match="minimum_calls must be at most window_size, or no rate could ever trip, not 10"
+    ):
         BreakerConfig(window_type=WindowType.COUNT, window_size=5, minimum_calls=10)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import pytest
+
 from health.breaker import BreakerConfig, CircuitBreaker, CircuitOpen, CircuitState, Throttled, TransitionReason
 from health.outcome import OK
-from tests.unit.test_breaker import FAILED, Scene
+from tests.unit.test_breaker import FAILED, THROTTLED, Scene
 
 
 def test_a_change_is_told_with_the_wrong_states_thresholds_or_end() -> None:
@@ -52,6 +56,34 @@ def test_a_refused_caller_does_not_learn_which_circuit_it_was() -> None:
     scene = Scene()
     scene.trip()
     assert scene.refusal().args[0] == "c"
+
+
+def test_a_throttled_caller_does_not_learn_which_circuit_it_was() -> None:
+    scene = Scene()
+    scene.calls(THROTTLED)
+    scene.insisted_calls(THROTTLED, 20)
+    with pytest.raises(Throttled, match="circuit c spills"):
+        scene.calls(OK, 20)
+
+
+def test_a_call_without_a_permit_takes_no_share_of_what_may_pass() -> None:
+    scene = Scene()
+    scene.insisted_calls(OK, 20)
+    scene.insisted_calls(THROTTLED, 10)
+    passed = 0
+    for number in range(100):
+        with suppress(Throttled):
+            (scene.breaker.pass_uncounted if number % 2 else scene.breaker.acquire)(scene.now)
+            passed += 1
+    assert 65 <= passed <= 70, "a third is spilled, of both together"
+    assert scene.counts.calls == 20, "and nothing of it was counted"
+
+
+def test_a_call_without_a_permit_passes_an_open_circuit() -> None:
+    scene = Scene()
+    scene.trip()
+    with pytest.raises(CircuitOpen):
+        scene.breaker.pass_uncounted(scene.now)
 
 
 def test_a_call_that_observing_lets_pass_has_no_start_or_counts_as_a_trial() -> None:

@@ -48,6 +48,31 @@ def test_a_call_found_slow_is_counted_again_at_its_end(
     assert scene.counts == expected
 
 
+def test_a_small_window_is_blind_until_the_call_that_was_taken_back_would_have_left_it() -> None:
+    scene = Scene(window_type=WindowType.COUNT, window_size=10, minimum_calls=10)
+    refused = scene.start()
+    scene.wait(2)
+    scene.breaker.poll(scene.now)
+    scene.end(refused, THROTTLED)
+    scene.insisted_calls(FAILED, 9)
+    assert scene.state() is CircuitState.CLOSED
+    scene.insisted_calls(FAILED, 1)
+    assert (scene.last.reason, scene.last.calls) == (TransitionReason.FAILURE_RATE, 10)
+
+
+def test_what_a_slow_call_pushed_out_is_counted_again_when_it_is_taken_back() -> None:
+    scene = Scene(window_type=WindowType.COUNT, window_size=10, minimum_calls=10, failure_rate_threshold=1.0)
+    scene.calls(FAILED, 1)
+    scene.calls(OK, 9)
+    refused = scene.start()
+    scene.wait(2)
+    scene.breaker.poll(scene.now)
+    scene.end(refused, THROTTLED)
+    assert scene.counts == Counts(9, 0, 0)
+    scene.insisted_calls(OK, 2)
+    assert scene.counts == Counts(10, 0, 0)
+
+
 def test_the_failure_of_a_call_whose_slowness_has_left_the_window_is_lost() -> None:
     scene = Scene(window_size=3)
     permit = scene.start()

@@ -15,7 +15,7 @@ def names(circuits: Circuits) -> list[str | None]:
 
 
 def test_a_retired_model_does_not_trip_the_others() -> None:
-    circuits = Circuits(make)
+    circuits = Circuits(make, limit=64)
     circuits.get("vertex", "retired", 1.0).trip(2.0)
     assert circuits.get("vertex", "retired", 3.0).circuit_state is CircuitState.OPEN
     assert circuits.get("vertex", "gemini", 3.0).circuit_state is CircuitState.CLOSED
@@ -46,7 +46,7 @@ def test_a_crowd_at_one_upstream_leaves_the_other_its_places() -> None:
 
 
 def test_openings_end_without_traffic() -> None:
-    circuits = Circuits(make)
+    circuits = Circuits(make, limit=64)
     for model in ("a", "b"):
         circuits.get("vertex", model, 0.0).trip(0.0)
     circuits.poll(5.1)
@@ -54,7 +54,7 @@ def test_openings_end_without_traffic() -> None:
 
 
 def test_a_circuit_that_is_made_while_others_are_visited_breaks_nothing() -> None:
-    circuits = Circuits(make)
+    circuits = Circuits(make, limit=64)
     circuits.get("vertex", "a", 0.0)
     for _, model, _ in circuits:
         circuits.get("vertex", model + "b", 0.0)

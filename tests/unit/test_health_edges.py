@@ -16,7 +16,7 @@ FAILED = Outcome.failure(FailureReason.CONNECT)
 
 
 def _circuits(limit: int) -> Circuits:
-    return Circuits(lambda _upstream, model, now: CircuitBreaker(model, BreakerConfig(), now=now), limit)
+    return Circuits(lambda _upstream, model, now: CircuitBreaker(model, BreakerConfig(), now=now), limit=limit)
 
 
 def test_a_circuit_is_older_than_its_first_call() -> None:

@@ -219,6 +219,15 @@ async def test_the_budget_does_not_reach_the_pace() -> None:
     assert all(result.next_probe.held_back for result in stage.results)
 
 
+async def test_a_probe_in_no_hurry_is_said_to_be_held_back() -> None:
+    """A budget that is all reserve lengthens no wait that is longer already."""
+    stage = Stage(daily=1_440)
+    stage.prober._pace = Pace(300.0)
+    await stage.play(3)
+    assert stage.slept == pytest.approx([300.0] * 3)
+    assert not any(result.next_probe.held_back for result in stage.results)
+
+
 async def test_probes_that_are_held_back_are_said_to_be_so_again_at_each_jitter() -> None:
     """From the moment that the budget first lengthens a wait, and until the next day."""
     stage = Stage()
