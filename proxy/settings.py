@@ -123,9 +123,9 @@ class TimeoutSettings(_Group):
 class BreakerSettings(_Group):
     """When a circuit opens and how it closes again."""
 
-    window_seconds: int = Field(default=10, ge=1, le=3_600, description="What the rates are taken over; whole seconds.")
+    window_seconds: int = Field(default=10, ge=1, le=3_600, description="Whole seconds that rates are taken over.")
     window_calls: int = Field(
-        default=0, ge=0, le=100_000, description="If set, the rates are taken over the last so many calls instead."
+        default=0, ge=0, le=100_000, description="If above 0, rates are taken over so many of the latest calls instead."
     )
     minimum_calls: Count = Field(default=10, description="Fewer calls in the window never trip on a rate.")
     failure_rate_threshold: Share = Field(default=0.5, description="Share of failed calls that opens the circuit.")
@@ -143,7 +143,7 @@ class BreakerSettings(_Group):
         default=5, ge=1, le=1_000, description="Calls let through to find out whether it may close."
     )
     ramp_seconds: SecondsOrZero = Field(
-        default=10.0, description="After closing, the share let through grows from none to all for so long."
+        default=10.0, description="Time after closing in which the share let through grows from none to all."
     )
     observe_only: bool = Field(
         default=False, description="Judge and report `would_trip`, and refuse nothing: for trying thresholds."
@@ -160,8 +160,8 @@ class ProbeSettings(_Group):
     )
     interval_seconds: SecondsOrZero = Field(
         default=10.0,
-        description="Between two probes; twice as long while down, 1 s at most in doubt; none is made while traffic "
-        "shows the same. 0 switches probing off.",
+        description="Between two probes; doubled while the upstream is down, at most 1 s while the last results speak "
+        "against the verdict; skipped while traffic shows that it is well. 0 switches probing off.",
     )
     timeout_seconds: Seconds = Field(default=3.0, description="For one probe.")
     fall: int = Field(default=3, ge=1, le=1_000, description="Failed probes in a row that count as down.")
