@@ -39,15 +39,15 @@ class Admission:
 
     def admits(self, now: float) -> bool:
         """Whether the next call may pass. Changes nothing."""
-        return self._spread.peek(self.share(now))
+        return self._spread.includes(self.share(now))
 
     def ramp_admits(self, now: float) -> bool:
         """Whether it is not the ramp that refuses the next call. Changes nothing."""
-        return self._spread.peek(self._ramp_share(now))
+        return self._spread.includes(self._ramp_share(now))
 
-    def next(self) -> None:
-        """A call was let pass or refused: the next question is about the next one."""
-        self._spread.draw(1.0)
+    def advance(self) -> None:
+        """The next call was let pass or refused: the next question is about the one after it."""
+        self._spread.advance()
 
     def _ramp_share(self, now: float) -> float:
         return 1.0 if now >= self._ramp_ends else 1.0 - (self._ramp_ends - now) / self._ramp_seconds

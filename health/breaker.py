@@ -23,7 +23,7 @@ from health.outcome import FailureReason, Outcome, OutcomeKind
 from health.permit import Permit
 from health.refusal import CallRefused, CircuitOpen, Throttled
 from health.state_machine import CircuitListener, StateMachine, refuse_to_run
-from health.transitions import TRANSITIONS, CircuitState, Transition, TransitionReason, check
+from health.transitions import TRANSITIONS, CircuitState, Transition, TransitionReason, ensure_legal
 from health.window import Counts, Tally, Window
 
 __all__ = [
@@ -33,8 +33,8 @@ __all__ = [
 
 # An enum's member costs a look-up by name each time, and these are asked for at every call.
 _OK, _FAILED, _MISCONFIGURED = OutcomeKind.OK, OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED
-_THROTTLED = OutcomeKind.THROTTLED
-_CANCELLED = FailureReason.CANCELLED
+_THROTTLED, _NEUTRAL = OutcomeKind.THROTTLED, OutcomeKind.NEUTRAL
+_RAN_ON = (FailureReason.CLIENT_LEFT, FailureReason.TOTAL_TIMEOUT)  # ended from this side, while all was well
 _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
 _UNCOUNTED = -1  # the generation of a permit whose result counts nowhere
@@ -52,7 +52,8 @@ class CircuitBreaker(StateMachine):
     `cb.last_transition` is its evidence. One that raises is reported to the log and stops nothing.
 
     With `config.observe_only` everything is judged as ever and nothing is refused: `circuit_state` stays closed, and
-    instead of changes a `CircuitListener` is told once of each trip from closed. `judged_state` is what it would be.
+    instead of changes a `CircuitListener` is told once of each trip from closed. `judged_state` is what it would be;
+    `since`, `trip_reason`, `open_until` and `counts` are that state's.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class CircuitBreaker(StateMachine):
         self._calls = config.window()
         self._trial_results = Tally()
         self._window: Window = self._calls
-        self._unseen: OrderedDict[Permit, None] = OrderedDict()  # in flight and not known to be slow, oldest first
+        self._not_slow_yet: OrderedDict[Permit, None] = OrderedDict()  # in flight, oldest first
         self._trials: OrderedDict[Permit, None] = OrderedDict()  # in flight, oldest first
         self._slow_trials = 0  # of those, how many have their result already
         self._last_trip = TransitionReason.FAILURE_RATE
@@ -142,8 +143,12 @@ class CircuitBreaker(StateMachine):
         # A trial that is refused for capacity gives its permit back: the throttle is what bounds their number.
         return self._has_trial(now) and self.admission.admits(now)
 
+    def _has_room(self, now: float) -> bool:
+        """Whether a call may pass if it is nobody's turn to be kept back."""
+        return self.judged_state is _CLOSED or (self.judged_state is _HALF_OPEN and self._has_trial(now))
+
     def _has_trial(self, now: float) -> bool:
-        # A permit that came back without a result is in no number, and so is free again.
+        # A trial that was given back without a result is counted nowhere, so its place is free again.
         taken = len(self._trials) - self._slow_trials + self._trial_results.calls
         return taken < self.config.trial_calls and not self._hangs(now)
 
@@ -152,14 +157,14 @@ class CircuitBreaker(StateMachine):
         if self.config.observe_only or self._is_unrestricted(now):
             return
         if (refusal := self._refusal(now)) is not None:
-            self._draw(now)
+            self._advance(now)
             raise refusal
 
     def acquire(self, now: float) -> Permit:
-        """Leave to make one call at `now`; raises CallRefused. An opening ends strictly after its time."""
+        """A permit for one call at `now`; raises CallRefused. An opening ends strictly after its time."""
         if not self._is_unrestricted(now):
             refusal = self._refusal(now)
-            self._draw(now)
+            self._advance(now)
             if refusal is not None:
                 if self.config.observe_only:
                     return Permit(self, now, _UNCOUNTED, False)
@@ -167,36 +172,35 @@ class CircuitBreaker(StateMachine):
         return self._permit(now)
 
     def pass_uncounted(self, now: float) -> None:
-        """Leave to make one call whose result will count nowhere; raises CallRefused as `acquire` does."""
+        """Let one call pass whose result will count nowhere: no trial. Raises CallRefused as `acquire` does."""
         self.check(now)
-        self._draw(now)
+        if self.circuit_state is _HALF_OPEN:
+            raise CircuitOpen(self.name, self._last_trip, 0.0)
+        self._advance(now)
 
     def insist(self, now: float) -> Permit | None:
-        """Leave for a call that will be made whatever the circuit says; None where its result could not be counted."""
+        """A permit for a call that is made whatever the circuit says; None where its result could not be counted."""
         self._pass_time(now)
-        if self.judged_state is _CLOSED or (self.judged_state is _HALF_OPEN and self._has_trial(now)):
-            return self._permit(now)
-        return None
+        return self._permit(now) if self._has_room(now) else None
 
     def _is_unrestricted(self, now: float) -> bool:
         return self.judged_state is _CLOSED and self.admission.is_whole(now)
 
-    def _draw(self, now: float) -> None:
+    def _advance(self, now: float) -> None:
         if self.judged_state is not _OPEN and not self.admission.is_whole(now):
-            self.admission.next()
+            self.admission.advance()
 
     def _refusal(self, now: float) -> CallRefused | None:
         self._pass_time(now)
         if self.judged_state is not _OPEN and self._would_admit(now):
             return None
-        has_room = self.judged_state is _CLOSED or (self.judged_state is _HALF_OPEN and self._has_trial(now))
-        if has_room and self.admission.ramp_admits(now):  # in half-open there is no ramp
+        if self._has_room(now) and self.admission.ramp_admits(now):  # in half-open there is no ramp
             return Throttled(self.name)
         return CircuitOpen(self.name, self._last_trip, 0.0 if self.open_until is None else self.open_until - now)
 
     def _permit(self, now: float) -> Permit:
         permit = Permit(self, now, self.generation, self.judged_state is _HALF_OPEN)
-        self._unseen[permit] = None
+        self._not_slow_yet[permit] = None
         if permit.trial:
             self._trials[permit] = None
         return permit
@@ -204,10 +208,11 @@ class CircuitBreaker(StateMachine):
     def settle(self, permit: Permit, outcome: Outcome, now: float, latency: float | None = None) -> bool:
         """Count what came of a call. Returns False, and does nothing, when the permit was settled before.
 
-        `latency` is in seconds and takes the place of the permit's own. Throttled and neutral results say nothing: they
-        neither dilute a rate nor break a row, and a trial gives its permit back. But a caller who leaves after the slow
-        threshold leaves a slow call, for editors cancel on every keystroke and would hide a brown-out. That is no
-        failure and no success: it leaves a row as it is. Raises ValueError for a permit of another circuit.
+        `latency` is in seconds and takes the place of the permit's own (recorded traces have one). Throttled and
+        neutral results say nothing: they neither dilute a rate nor break a row, and a trial gives its permit back. But
+        a call that was slow and then ended from this side stays slow, for editors cancel on every keystroke and would
+        hide a brown-out. That is no failure and no success: it leaves a row as it is. Raises ValueError for a permit of
+        another circuit.
         """
         if permit.circuit is not self:
             raise ValueError(f"a permit of circuit {permit.circuit.name} cannot be settled with circuit {self.name}")
@@ -219,22 +224,25 @@ class CircuitBreaker(StateMachine):
         if permit.generation != self.generation:
             self.stale_results += permit.generation != _UNCOUNTED
             return True
-        self._unseen.pop(permit, None)
+        self._not_slow_yet.pop(permit, None)
         if permit.trial:
             self._trials.pop(permit, None)
             self._slow_trials -= permit.place is not None
         slow = permit.place is not None or self._is_slow(permit, now, latency)
         kind = outcome.kind
         failed = kind is _FAILED or kind is _MISCONFIGURED
-        if kind is _OK or failed or kind is _THROTTLED or outcome.reason is _CANCELLED:
-            # A refusal comes at once: whoever left before it came had been accepted.
+        ran_on = kind is _NEUTRAL and outcome.reason in _RAN_ON
+        if kind is not _NEUTRAL or ran_on:
+            # A refusal comes at once: what ran on had been accepted.
             self.admission.throttle.record(now, refused=kind is _THROTTLED)
         if failed:
             self._storage.increment_counter()
             self._backoff.heed(outcome.retry_after, now)
         elif kind is _OK:
-            self._succeed(permit, now, slow)
-        elif not (slow and outcome.reason is _CANCELLED):
+            if self._storage.counter:
+                self._storage.reset_counter()
+            self.last_success_at = self.last_success_at if slow else now
+        elif not (slow and ran_on):
             if permit.place is not None:
                 self._window.take_back(permit.place, now)
             return True
@@ -250,12 +258,6 @@ class CircuitBreaker(StateMachine):
     def _outlasts(self, start: float, end: float, limit: float) -> bool:
         # What the upstream said while nobody here was listening was not late.
         return end - start > limit and end - start - self._lag(start, end) > limit
-
-    def _succeed(self, permit: Permit, now: float, slow: bool) -> None:
-        if self._storage.counter:
-            self._storage.reset_counter()
-        if not (permit.trial or slow):
-            self.last_success_at = now
 
     def _count(self, permit: Permit, now: float, failed: bool, slow: bool) -> None:
         if permit.place is None or (failed and not self._window.fail(permit.place, now)):
@@ -285,8 +287,8 @@ class CircuitBreaker(StateMachine):
 
     def _count_slow(self, now: float) -> None:
         """Count each call that has passed the threshold without content, in the order of their starts."""
-        while self._unseen:
-            permit = next(iter(self._unseen))
+        while self._not_slow_yet:
+            permit = next(iter(self._not_slow_yet))
             slow = self._is_slow(permit, now, None)
             if permit.content_at is None and not slow:
                 return  # nor is any that started after it
@@ -294,7 +296,7 @@ class CircuitBreaker(StateMachine):
                 permit.place = self._window.record(now, failed=False, slow=True)
                 self._slow_trials += permit.trial
                 self._judge(now)
-            self._unseen.pop(permit, None)  # a verdict has emptied it
+            self._not_slow_yet.pop(permit, None)  # it is gone already where the judgement has moved the circuit
 
     def trip(self, now: float, retry_after: float | None = None, failed_probes: int = 0) -> None:
         """Open the circuit on the verdict of so many failed probes; nothing when open. `retry_after` in seconds."""
@@ -346,7 +348,7 @@ class CircuitBreaker(StateMachine):
         from_state = self.judged_state
         if to_state is from_state:
             return
-        check(from_state, to_state, reason)
+        ensure_legal(from_state, to_state, reason)
         evidence, row = self._window.counts(now), self._storage.counter
         if from_state is _CLOSED:
             self._backoff.forget(now)
@@ -375,7 +377,7 @@ class CircuitBreaker(StateMachine):
             self._tell_would_trip()
 
     def _clear(self, state: CircuitState) -> None:
-        for held in (self._calls, self._trial_results, self._unseen, self._trials):
+        for held in (self._calls, self._trial_results, self._not_slow_yet, self._trials):
             held.clear()
         if state is _OPEN:
             self.admission.clear()

@@ -18,7 +18,7 @@ def no_lag(_start: float, _end: float) -> float:
 
 
 class LagMeter:
-    """Knows when the loop was away. A stall begins when a tick was due, for before that nobody was missed."""
+    """Knows when the loop was away. A stall begins when a tick was due, for until then the loop was not to run."""
 
     def __init__(self, interval: float, tolerance: float = 0.05) -> None:
         """In seconds: `interval` is meant to lie between two ticks; up to `tolerance` late is no lag."""

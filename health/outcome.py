@@ -1,8 +1,9 @@
 """The vocabulary of judgement: what came of a call, and whose fault it was.
 
 Pure values. Who sees a call end names a `FailureReason`; the table `KINDS` alone says what that counts as, so that
-traffic, probes and both providers are judged by one rule. Source of the table: the provider's documentation of its
-errors, and the rule that a breaker must react to the upstream's faults and to nobody else's.
+traffic, probes and both providers are judged by one rule. (One exception: a probe's request is known to be good, so an
+upstream that refuses it is misconfigured.) Source of the table: the provider's documentation of its errors, and the
+rule that a breaker must react to the upstream's faults and to nobody else's.
 """
 
 from __future__ import annotations
@@ -62,12 +63,16 @@ class FailureReason(StrEnum):
     """A probe's answer was well-formed and wrong."""
     CONCURRENCY = "concurrency"
     """The proxy's own limit of calls at a time was reached."""
+    CLIENT_LEFT = "client_left"
+    """The caller went away before the end."""
     CANCELLED = "cancelled"
-    """The upstream says the call was cancelled, or the caller left."""
+    """The upstream says that the call was cancelled, though its caller was still waiting."""
     TOTAL_TIMEOUT = "total_timeout"
     """Content was still flowing when the request's whole time was used up: the proxy's limit, nobody's fault."""
     LAG = "lag"
     """The proxy itself was too busy to see whether an answer came."""
+    LOCAL = "local"
+    """The proxy itself failed: it ran out of file descriptors, ports or memory, or has a bug."""
 
 
 KINDS: dict[FailureReason, OutcomeKind] = {
@@ -95,9 +100,11 @@ KINDS: dict[FailureReason, OutcomeKind] = {
     FailureReason.REFUSAL: OutcomeKind.NEUTRAL,
     FailureReason.WRONG_ANSWER: OutcomeKind.FAILED,
     FailureReason.CONCURRENCY: OutcomeKind.NEUTRAL,
+    FailureReason.CLIENT_LEFT: OutcomeKind.NEUTRAL,
     FailureReason.CANCELLED: OutcomeKind.NEUTRAL,
     FailureReason.TOTAL_TIMEOUT: OutcomeKind.NEUTRAL,
     FailureReason.LAG: OutcomeKind.NEUTRAL,
+    FailureReason.LOCAL: OutcomeKind.NEUTRAL,
 }
 
 

@@ -1,4 +1,4 @@
-"""Leave to make one call, and what remembers how it went until the call is settled."""
+"""Permission to make one call, and what remembers how it went until the call is settled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Permit:
     settled: bool = False
     content_at: float | None = None
     place: int | None = None
-    """Where the window counts the call as slow, when it was found so in flight."""
+    """The window's handle on the call, once it was found slow in flight and counted."""
 
     def content(self, now: float) -> None:
         """Mark the first byte of content, which ends the latency; later calls change nothing.
@@ -33,10 +33,6 @@ class Permit:
         """
         if self.content_at is None:
             self.content_at = now
-
-    def latency(self, now: float) -> float:
-        """Seconds from the start to the first content, or to `now` while there is none."""
-        return (now if self.content_at is None else self.content_at) - self.started_at
 
     def settle(self, outcome: Outcome, now: float) -> bool:
         """Hand the result to the circuit. Returns False, and does nothing, when the permit was settled before."""

@@ -110,11 +110,11 @@ class ProbeJudge:
     def record(self, outcome: Outcome, started_at: float, now: float) -> Verdict | None:
         """Judge a probe that ran from `started_at` to `now`. Returns the tracker's verdict when it changes.
 
-        The verdict DOWN opens the circuit, and each further failure reopens one that is half-open: without traffic
-        nothing else would. A circuit that traffic has closed under the verdict is left alone, for traffic knows better,
-        until `fall` more have failed without another success of traffic.
+        While the verdict is DOWN, each failure opens a circuit that is not open: without traffic nothing else would.
+        But traffic knows better: a circuit is left alone until `fall` probes have failed without a success of traffic
+        between them, and while its trials are out.
         `rise` successes in a row since the circuit opened let its trials begin, also when it was traffic that opened it
-        and the tracker never fell. A probe that began before that is no news of what came after.
+        and the tracker never fell. A probe that began before the opening counts for none.
         """
         verdict = self.tracker.record(outcome)
         if outcome.kind is OutcomeKind.OK:
@@ -122,19 +122,17 @@ class ProbeJudge:
         elif outcome.kind in (OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED):
             self._answered = 0
             self._count_unrefuted(now)
-            if verdict is Verdict.DOWN or (self.tracker.up is False and not self._traffic_knows_better()):
+            if self.tracker.up is False and not self._traffic_knows_better():
                 self._breaker.trip(now, outcome.retry_after, self.tracker.failures)
         return verdict
 
     def _count_unrefuted(self, now: float) -> None:
-        breaker = self._breaker
-        closed_at = breaker.since if breaker.judged_state is CircuitState.CLOSED else -math.inf
-        refuted = max(breaker.last_success_at, closed_at) >= self._failed_at
+        refuted = self._breaker.last_success_at >= self._failed_at
         self._unrefuted = 1 if refuted else self._unrefuted + 1
         self._failed_at = now
 
     def _traffic_knows_better(self) -> bool:
-        return self._breaker.judged_state is CircuitState.CLOSED and self._unrefuted < self.tracker.fall
+        return self._unrefuted < self.tracker.fall or self._breaker.in_flight_trials > 0
 
     def _count_answer(self, started_at: float, now: float) -> None:
         if self._breaker.judged_state is not CircuitState.OPEN or started_at < self._breaker.since:

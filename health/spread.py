@@ -16,13 +16,12 @@ class EvenSpread:
     """Decides which calls belong to a share; the share, 0 to 1, may be another at each."""
 
     def __init__(self) -> None:
-        self._last = 0.0
+        self._next = _STEP
 
-    def peek(self, share: float) -> bool:
+    def includes(self, share: float) -> bool:
         """Whether the next call belongs to `share`. Changes nothing."""
-        return (self._last + _STEP) % 1.0 < share
+        return self._next < share
 
-    def draw(self, share: float) -> bool:
-        """Whether this call belongs to `share`; the next `peek` is about the next call."""
-        self._last = (self._last + _STEP) % 1.0
-        return self._last < share
+    def advance(self) -> None:
+        """The next call has passed or was refused: `includes` is about the one after it now."""
+        self._next = (self._next + _STEP) % 1.0

@@ -9,8 +9,8 @@ for a circuit whose calls are all judged is closed, however few of them it lets 
                          window up to its minimum, or a slow one.
     OPEN → HALF_OPEN     Time has passed, or the probe saw the upstream answer before that. Neither is proof: a probe
                          is one small call from one place, so it may only let the trials begin.
-    HALF_OPEN → OPEN     The trials failed by the same rates, one of them hangs, or the probe failed while there was no
-                         traffic to try with. The backoff grows.
+    HALF_OPEN → OPEN     The trials failed by the same rates, one of them hangs, or the probes say down and no
+                         traffic says otherwise. The backoff grows.
     HALF_OPEN → CLOSED   The trials passed. Real traffic alone closes a circuit.
 
 What is not in the table cannot happen. CLOSED → HALF_OPEN would ration a healthy upstream on no evidence and leave
@@ -117,7 +117,7 @@ class Transition:
         return Counts(self.calls, self.failed, self.slow).slow_rate
 
 
-def check(from_state: CircuitState, to_state: CircuitState, reason: TransitionReason) -> None:
+def ensure_legal(from_state: CircuitState, to_state: CircuitState, reason: TransitionReason) -> None:
     """Raise IllegalTransitionError unless the table has this transition for this reason."""
     if reason not in TRANSITIONS.get((from_state, to_state), ()):
         raise IllegalTransitionError(f"{from_state} to {to_state} for {reason} is no transition of a circuit")

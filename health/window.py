@@ -45,10 +45,10 @@ class Window(Protocol):
         """
 
     def fail(self, place: int, now: float) -> bool:
-        """A call that was recorded as slow has failed since. False, and nothing, if it has left the window."""
+        """Count a call that was recorded as slow as failed, too. False, and no change, if it has left the window."""
 
     def take_back(self, place: int, now: float) -> None:
-        """A call that was recorded as slow counts no more."""
+        """Count a call that was recorded as slow no more."""
 
     def counts(self, now: float) -> Counts:
         """What the window holds at `now`."""
@@ -105,13 +105,13 @@ class TimeWindow(_Totals):
         return self._second
 
     def fail(self, place: int, now: float) -> bool:
-        """A call that was recorded as slow has failed since. False, and nothing, if it has left the window."""
+        """Count a call that was recorded as slow as failed, too. False, and no change, if it has left the window."""
         if held := self._holds(place, now):
             self._count(place, 0, 1, 0)
         return held
 
     def take_back(self, place: int, now: float) -> None:
-        """A call that was recorded as slow counts no more."""
+        """Count a call that was recorded as slow no more."""
         if self._holds(place, now):
             self._count(place, -1, 0, -1)
 
@@ -163,7 +163,7 @@ class CountWindow(_Totals):
         self._held.clear()
 
     def record(self, now: float, *, failed: bool, slow: bool) -> int:
-        """Count one call; `now` is there for the likeness to `TimeWindow` alone."""
+        """Count one call; `now` is unused."""
         if len(self._held) == self._size:
             _, (left_failed, left_slow) = self._held.popitem(last=False)
             self._add(-1, -left_failed, -left_slow)
@@ -173,19 +173,19 @@ class CountWindow(_Totals):
         return self._latest
 
     def fail(self, place: int, now: float) -> bool:
-        """A call that was recorded as slow has failed since. False, and nothing, if it has left the window."""
+        """Count a call that was recorded as slow as failed, too. False, and no change, if it has left the window."""
         if held := place in self._held:
             self._held[place] = (True, True)
             self._add(0, 1, 0)
         return held
 
     def take_back(self, place: int, now: float) -> None:
-        """A call that was recorded as slow counts no more."""
+        """Count a call that was recorded as slow no more."""
         if self._held.pop(place, None):
             self._add(-1, 0, -1)
 
     def counts(self, now: float) -> Counts:
-        """What the window holds; `now` is there for the likeness to `TimeWindow` alone."""
+        """What the window holds; `now` is unused."""
         return Counts(self.calls, self.failed, self.slow)
 
 
@@ -198,14 +198,14 @@ class Tally(_Totals):
         return 0
 
     def fail(self, place: int, now: float) -> bool:
-        """A call that was recorded as slow has failed since."""
+        """Count a call that was recorded as slow as failed, too."""
         self._add(0, 1, 0)
         return True
 
     def take_back(self, place: int, now: float) -> None:
-        """A call that was recorded as slow counts no more."""
+        """Count a call that was recorded as slow no more."""
         self._add(-1, 0, -1)
 
     def counts(self, now: float) -> Counts:
-        """What has been counted; `now` is there for the likeness to `TimeWindow` alone."""
+        """What has been counted; `now` is unused."""
         return Counts(self.calls, self.failed, self.slow)

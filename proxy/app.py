@@ -48,6 +48,8 @@ VERSION = version("completion-proxy")
 _MODELS_KEPT = 64
 _POLL_SECONDS = 0.1
 _STRAGGLER_SECONDS = 0.5
+_TRIAL_GRACE_SECONDS = 1.0
+"""A trial that lasts as long as a request may is no hung one: it ends by its own limit, whatever timers are late by."""
 
 
 class App:
@@ -356,8 +358,7 @@ def _breaker_config(settings: Settings) -> BreakerConfig:
         trial_calls=breaker.trial_calls,
         ramp_seconds=breaker.ramp_seconds,
         observe_only=breaker.observe_only,
-        # A trial lasts no longer than a request may.
-        trial_seconds=settings.timeouts.total_seconds,
+        trial_seconds=settings.timeouts.total_seconds + _TRIAL_GRACE_SECONDS,
     )
 
 

@@ -6,6 +6,7 @@ is asked last, once, because a request that would be lost has nothing to lose. N
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,9 @@ class NothingServed(Exception):
 
 
 # What more time, or another moment, may repair; an upstream that failed in any other way would fail again.
-_MORE_TIME_MAY_HELP = frozenset({FailureReason.FIRST_BYTE_TIMEOUT, FailureReason.CONCURRENCY, FailureReason.LAG})
+_MORE_TIME_MAY_HELP = frozenset(
+    {FailureReason.FIRST_BYTE_TIMEOUT, FailureReason.CONCURRENCY, FailureReason.LAG, FailureReason.LOCAL}
+)
 
 
 @dataclass(slots=True)
@@ -181,7 +184,7 @@ class Failover:
         return min(self._clock() + self._timeouts.first_byte, call.deadline)
 
     def _permit(self, upstream: Upstream, call: Call, *, forced: bool) -> Permit | None:
-        """Leave to ask, which the circuit will count; None where it says no and is asked all the same."""
+        """A permit, whose result the circuit will count; None where it says no and is asked all the same."""
         circuit, now = self._circuit(upstream, call), self._clock()
         if call.tail is not None:
             # How long an upload takes, and whether it arrives, says more of the caller's line than of the upstream.
@@ -232,8 +235,10 @@ class Failover:
         except AttemptFailed as failed:
             self._settle(upstream.name, model, permit, failed.outcome, None, failed.detail)
             raise
-        except BaseException:
-            self._settle(upstream.name, model, permit, Outcome.failure(FailureReason.CANCELLED), None)
+        except BaseException as error:
+            left = isinstance(error, asyncio.CancelledError)
+            reason = FailureReason.CLIENT_LEFT if left else FailureReason.LOCAL
+            self._settle(upstream.name, model, permit, Outcome.failure(reason), None)
             raise
         content_at = reply.content_at if reply.content_at is not None else self._clock()
         if permit is not None:

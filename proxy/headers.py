@@ -1,10 +1,14 @@
-"""Which headers cross the proxy, and which of its own it adds. Pure; knows no provider.
+"""Which headers cross the proxy, and which of its own it adds. Knows no provider.
 
-A header crosses unless it belongs to one connection (RFC 9110 7.6.1), names the host, or is the proxy's own.
+Pure, but that the date in a Retry-After is held against the wall clock. A header crosses unless it belongs to one
+connection (RFC 9110 7.6.1), names the host, or is the proxy's own.
 """
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
@@ -60,6 +64,7 @@ _PROXY_ERRORS = {
     FailureReason.NOT_ALLOWED: "http_request_denied",
     FailureReason.TOTAL_TIMEOUT: "http_response_timeout",
     FailureReason.LAG: "proxy_internal_error",
+    FailureReason.LOCAL: "proxy_internal_error",
 }
 
 
@@ -120,3 +125,18 @@ def proxy_status(failures: Iterable[tuple[str, FailureReason, int | None]]) -> s
             member += f"; received-status={received}"
         members.append(f'{member}; details="{reason}"')
     return ", ".join(members)
+
+
+def retry_after(value: str | None) -> float | None:
+    """The seconds that a Retry-After (RFC 9110 10.2.3) asks for, as a number or as a date; None for anything else."""
+    try:
+        seconds = float(value or "nan")
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value or "")
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return seconds if 0 <= seconds < math.inf else None

@@ -186,5 +186,6 @@ class EventLog:
             return
         if len(self._last) > 1_000:
             self._last.clear()
+            self._unsaid.clear()
         self._last[key] = now
         write(name, **fields, **beside, more=self._unsaid.pop(key, 0))

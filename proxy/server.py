@@ -246,7 +246,7 @@ class DataListener:
     async def _pump(
         self, request: BaseRequest, response: web.StreamResponse, served: Served, rest: AsyncGenerator[bytes]
     ) -> None:
-        outcome = Outcome.failure(FailureReason.CANCELLED)
+        outcome = Outcome.failure(FailureReason.LOCAL)
         try:
             async with aclosing(rest):
                 await response.prepare(request)
@@ -259,6 +259,9 @@ class DataListener:
         except AttemptFailed as broken:
             outcome = broken.outcome
             self._break_off(request, served, broken.reason)
+        except (asyncio.CancelledError, ConnectionError):
+            outcome = served.reply.known() or Outcome.failure(FailureReason.CLIENT_LEFT)
+            raise
         finally:
             served.end(outcome)
 

@@ -30,7 +30,8 @@ async def show_status(url: str, say: Callable[[str], None], complain: Callable[[
 
 def _share(circuit: dict[str, Any]) -> str:
     if circuit["would_be"] is not None:
-        return f", observed only: would be {circuit['would_be']}"
+        reason = f" ({circuit['reason']})" if circuit["reason"] else ""
+        return f", observed only: would be {circuit['would_be']}{reason}"
     partial = circuit["state"] == "closed" and circuit["admitted_ratio"] < 1
     return f", lets {circuit['admitted_ratio']:.0%} pass" if partial else ""
 
@@ -45,7 +46,7 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     for entry in status["active"]:
         yield f"serving    {entry['model']}: {entry['upstream']} ({entry['reason']}) since {entry['since']}"
     for entry in status["circuits"]:
-        reason = f" ({entry['reason']})" if entry["reason"] else ""
+        reason = f" ({entry['reason']})" if entry["reason"] and entry["would_be"] is None else ""
         yield (
             f"circuit    {entry['upstream']}/{entry['model']}: {entry['state']}{reason}, {entry['calls']} calls,"
             f" {entry['failure_rate']:.0%} failed, {entry['slow_rate']:.0%} slow" + _share(entry)
@@ -54,7 +55,8 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         up = {True: "up", False: "down", None: "unknown"}[entry["up"]]
         yield (
             f"probe      {entry['upstream']}/{entry['model']}: {up}, {entry['last_result']}"
-            f" in {entry['duration_seconds']:.3f} s at {entry['last_at']}"
+            f" in {entry['duration_seconds']:.3f} s at {entry['last_at']},"
+            f" next in {entry['interval_seconds']:.0f} s, {entry['budget_remaining']} left of the day's budget"
         )
     for entry in status["switches"][-10:]:
         yield f"switch     {entry['at']} {entry['model']}: {entry['from']} to {entry['to']} ({entry['reason']})"

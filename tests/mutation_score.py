@@ -17,6 +17,7 @@ _UNTRIED = ("not checked", "check was interrupted by user")
 
 def main() -> None:
     total: Counter[str] = Counter()
+    untried = 0
     killed: Counter[str] = Counter()
     for path in sorted(walk_mutatable_files()):
         data = SourceFileMutationData(path=path)
@@ -24,6 +25,7 @@ def main() -> None:
         for name, exit_code in data.exit_code_by_key.items():
             status = status_by_exit_code[exit_code]
             if status in _UNTRIED:
+                untried += 1
                 continue
             total[str(path)] += 1
             if status in _NOTICED:
@@ -35,7 +37,9 @@ def main() -> None:
     for module, number in total.items():
         sys.stdout.write(f"{module:24} {killed[module]:5} of {number:5}\n")
     everything, noticed = total.total(), killed.total()
-    sys.stdout.write(f"score {noticed / max(everything, 1):.1%}: killed {noticed} of {everything}\n")
+    sys.stdout.write(
+        f"score {noticed / max(everything, 1):.1%}: killed {noticed} of {everything}, {untried} not tried\n"
+    )
 
 
 if __name__ == "__main__":

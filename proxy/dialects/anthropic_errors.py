@@ -6,10 +6,10 @@ Pure. Source: Anthropic's documentation of its API's errors, November 2026. Bodi
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 from health.outcome import FailureReason, Outcome
+from proxy.headers import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     if status in (400, 403, 429) and _is_spent(_error(body), status):
         reason = FailureReason.BILLING
     if reason in (FailureReason.THROTTLED, FailureReason.SERVER_ERROR):
-        return Outcome.failure(reason, _retry_after(headers))
+        return Outcome.failure(reason, retry_after(headers.get("retry-after") or headers.get("Retry-After")))
     return Outcome.failure(reason)
 
 
@@ -78,16 +78,6 @@ def _is_spent(error: dict[str, Any], status: int) -> bool:
     # message may name billing, too, as the place where a limit is raised.
     message = str(error.get("message", "")).lower()
     return status == 400 and ("credit balance" in message or "billing" in message)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds; Anthropic sends no dates."""
-    value = headers.get("retry-after") or headers.get("Retry-After")
-    try:
-        seconds = float(value) if value else math.nan
-    except ValueError:
-        return None
-    return seconds if 0 <= seconds < math.inf else None
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:

@@ -83,10 +83,10 @@ class Codestral:
         return ChunkWriter(completion, self._new_id(), int(self._clock()))
 
     def check(self, body: bytes) -> FailureReason | Usage:
-        """What Vertex's whole answer counted; MALFORMED, or STREAM_ERROR for an error object."""
+        """What Vertex's whole answer counted; MALFORMED, or for an error object STREAM_ERROR or THROTTLED."""
         answer = _parsed(body)
-        if _is_error(answer):
-            return FailureReason.STREAM_ERROR
+        if (reason := _error_reason(answer)) is not None:
+            return reason
         choices = _choices(answer)
         if not choices:
             return FailureReason.MALFORMED
@@ -196,7 +196,7 @@ class ChunkMonitor:
             return
         if event.name not in ("", "message"):
             if event.name == "error":
-                self.failure = FailureReason.STREAM_ERROR
+                self.failure = _error_reason(_parsed(event.data)) or FailureReason.STREAM_ERROR
             return
         if self.started and _is_mere_content(event.data):
             return
@@ -208,7 +208,9 @@ class ChunkMonitor:
             return
         chunk = _parsed(event.data)
         choices = _choices(chunk)
-        if _is_error(chunk) or any(choice.get("finish_reason") == "error" for choice in choices or ()):
+        if (reason := _error_reason(chunk)) is not None:
+            self.failure = reason
+        elif any(choice.get("finish_reason") == "error" for choice in choices or ()):
             self.failure = FailureReason.STREAM_ERROR
         elif choices is None:
             self._garbage()
@@ -244,11 +246,15 @@ def _parsed(body: bytes) -> Any:
         return None
 
 
-def _is_error(value: Any) -> bool:
-    """Google's error, alone or in an array, or Mistral's; `"error": null` is none."""
+def _error_reason(value: Any) -> FailureReason | None:
+    """What an error counts as: Google's, alone or in an array, or Mistral's. None for none; `"error": null` is none."""
     if isinstance(value, list):
-        return bool(value) and _is_error(value[0])
-    return isinstance(value, dict) and (bool(value.get("error")) or value.get("object") == "error")
+        return _error_reason(value[0]) if value else None
+    if not isinstance(value, dict) or not (value.get("error") or value.get("object") == "error"):
+        return None
+    error = value["error"] if isinstance(value.get("error"), dict) else value
+    busy = error.get("status") == "RESOURCE_EXHAUSTED" or str(error.get("code")) == "429"
+    return FailureReason.THROTTLED if busy else FailureReason.STREAM_ERROR
 
 
 def _choices(value: Any) -> list[dict[str, Any]] | None:

@@ -140,6 +140,11 @@ class Reply:
     """The reason phrase of an answer that is passed on."""
     rest: AsyncGenerator[bytes] | None = None
     """Raises AttemptFailed when the stream breaks; it must then not be ended as if it were complete."""
+    known: Callable[[], Outcome | None] = lambda: None
+    """What came of a stream, as far as it has been read: its error or its proper end, if it has shown either.
+
+    A caller who hangs up on seeing one leaves the rest unread, and has not left early.
+    """
     close: Callable[[], None] = lambda: None
     """Lets go of the upstream's connection; must be called when `rest` is done with, begun or not."""
     outcome: Outcome = OK

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from multidict import CIMultiDict
 
-from health.outcome import FailureReason
+from health.outcome import OK, FailureReason
 from proxy.dialects import messages
 from proxy.dialects.base import InvalidRequest
 from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply, as_cut
@@ -126,6 +126,7 @@ class Claude:
         )
         exchange.content_at = reply.content_at
         reply.rest = self._rest(reply, exchange, translation, limits)
+        reply.known = lambda: OK if translation.finished else None
         # A stop string of the caller's ends the answer early; closing is what ends it upstream, too.
         reply.close = exchange.close
         return reply
@@ -134,12 +135,14 @@ class Claude:
         self, reply: Reply, exchange: Exchange, translation: _Translation, limits: Limits
     ) -> AsyncGenerator[bytes]:
         held_back = not translation.finished
-        while not translation.finished:
-            if piece := translation.feed(await _chunk(exchange, limits)):
-                yield piece
-        if held_back:
-            yield translation.finish()
-        reply.usage = translation.usage
+        try:
+            while not translation.finished:
+                if piece := translation.feed(await _chunk(exchange, limits)):
+                    yield piece
+            if held_back:
+                yield translation.finish()
+        finally:
+            reply.usage = translation.usage
         if translation.complete:
             await exchange.drain()
 

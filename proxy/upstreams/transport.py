@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ LARGEST_ANSWER = 16 * 1024 * 1024
 # What the client library would add by itself; only the caller's own headers may go out.
 _NO_AUTOMATIC_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
+
+# Connections that fail for want of something of this machine's: descriptors, ports, memory.
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 
 _LARGE_BODY = 256 * 1024
 _DRAIN_SECONDS = 0.1
@@ -180,7 +184,8 @@ class Transport:
         except aiohttp.ClientConnectorDNSError as error:
             raise AttemptFailed.because(FailureReason.DNS, _cause(error)) from error
         except aiohttp.ClientConnectorError as error:
-            raise AttemptFailed.because(FailureReason.CONNECT, _cause(error)) from error
+            reason = FailureReason.LOCAL if error.os_error.errno in _OURS else FailureReason.CONNECT
+            raise AttemptFailed.because(reason, _cause(error)) from error
         except aiohttp.ClientResponseError as error:
             raise AttemptFailed.because(FailureReason.MALFORMED, "not HTTP") from error
         except (aiohttp.ClientError, OSError) as error:

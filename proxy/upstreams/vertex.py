@@ -10,7 +10,7 @@ import contextlib
 import zlib
 from typing import TYPE_CHECKING
 
-from health.outcome import NEUTRAL, FailureReason, Outcome
+from health.outcome import NEUTRAL, OK, FailureReason, Outcome
 from proxy import headers
 from proxy.errors import google_status
 from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply, as_cut
@@ -120,7 +120,7 @@ class Vertex:
         if reason is FailureReason.UNAUTHORIZED:
             self._credentials.rejected()
         raise AttemptFailed(
-            Outcome.failure(reason, _retry_after(exchange)),
+            Outcome.failure(reason, headers.retry_after(exchange.headers.get("Retry-After"))),
             reply=reply,
             detail=f"{exchange.status} {google_status(reply.body) or ''}".rstrip(),
         )
@@ -179,25 +179,28 @@ class Vertex:
             content_at=exchange.content_at,
         )
         reply.rest = self._rest(reply, exchange, watch, limits)
+        reply.known = watch.known
         reply.close = exchange.close
         return reply
 
     async def _rest(self, reply: Reply, exchange: Exchange, watch: _Watch, limits: Limits) -> AsyncGenerator[bytes]:
-        while piece := await self._next(exchange, watch, limits):
-            watch.see(piece)
-            yield piece
+        try:
+            while piece := await self._next(exchange, watch, limits):
+                watch.see(piece)
+                yield piece
+        finally:
+            reply.usage = watch.usage
         if watch.failure is not None:
             raise AttemptFailed.because(watch.failure)
         if not watch.finished:
             raise AttemptFailed.because(FailureReason.CUT)
-        reply.usage = watch.usage
 
     async def _next(self, exchange: Exchange, watch: _Watch, limits: Limits) -> bytes:
         try:
             return await exchange.chunk(limits)
         except AttemptFailed as failure:
-            # What has said that it is finished is whole, however its connection ends.
-            if watch.finished and watch.failure is None:
+            # What has said that it is finished, or why it is not, has said all, however its connection ends.
+            if watch.known() is not None:
                 return b""
             raise as_cut(failure) from failure
 
@@ -237,6 +240,11 @@ class _Watch:
     def usage(self) -> Usage | None:
         return self._monitor.usage
 
+    def known(self) -> Outcome | None:
+        if self.failure is not None:
+            return Outcome.failure(self.failure)
+        return OK if self.finished and not self._opaque else None
+
 
 def _decoder(exchange: Exchange) -> Decoder:
     return Decoder(exchange.headers.get("Content-Encoding", ""), limit=LARGEST_ANSWER)
@@ -251,11 +259,6 @@ async def _read(exchange: Exchange, limits: Limits) -> Reply:
         body=body,
         content_at=exchange.content_at,
     )
-
-
-def _retry_after(exchange: Exchange) -> float | None:
-    value = exchange.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else None
 
 
 async def _chained(head: bytes, tail: Tail) -> AsyncIterator[bytes]:

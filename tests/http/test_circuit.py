@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from proxy import events
+from proxy.logs import EventLog
 from proxy.simulator import Fault
 from tests.rig import circuit_is, expected, fim, path, rig
 
@@ -266,3 +270,43 @@ async def test_a_switch_is_told_without_its_evidence() -> None:
         )
         assert evidence["thresholds"]["consecutive_failures"] == 5
         assert evidence["thresholds"]["failure_rate"] == 0.5
+
+
+async def test_a_change_is_logged_without_what_it_rested_on() -> None:
+    output = io.StringIO()
+    to_json = [structlog.processors.JSONRenderer()]
+    log = EventLog(structlog.wrap_logger(structlog.PrintLogger(output), processors=to_json), lambda: 0.0)
+    async with rig(BREAKER__OPEN_SECONDS="5") as proxy:
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(5):
+            await proxy.ask()
+        (moved,) = proxy.seen(events.CircuitMoved)
+    log(moved)
+    assert moved.transition.open_until is not None
+    open_seconds = moved.transition.open_until - moved.transition.at
+    assert 4.5 <= open_seconds <= 5.0, "the jitter takes a tenth at most"
+    assert json.loads(output.getvalue()) == {
+        "event": "circuit",
+        "upstream": "vertex",
+        "model": "codestral-2",
+        "from_state": "closed",
+        "to_state": "open",
+        "reason": "consecutive_failures",
+        "calls": 5,
+        "failed": 5,
+        "slow": 0,
+        "failure_rate": 1.0,
+        "slow_rate": 0.0,
+        "consecutive_failures": 5,
+        "failed_probes": 0,
+        "thresholds": {
+            "minimum_calls": 10,
+            "failure_rate": 0.5,
+            "slow_rate": 0.5,
+            "slow_call_seconds": 1.5,
+            "consecutive_failures": 5,
+            "trial_calls": 5,
+        },
+        "open_seconds": round(open_seconds, 3),
+        "attempt": 1,
+    }

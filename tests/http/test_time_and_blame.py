@@ -65,7 +65,7 @@ async def test_a_caller_who_leaves_early_is_held_against_the_upstream() -> None:
         task.cancel()
         await proxy.until(lambda: bool(proxy.seen(events.AttemptEnded)), seconds=1)
         (attempt,) = proxy.seen(events.AttemptEnded)
-        assert (attempt.outcome.kind, attempt.outcome.reason) == ("neutral", "cancelled")
+        assert (attempt.outcome.kind, attempt.outcome.reason) == ("neutral", "client_left")
 
 
 async def test_a_hanging_vertex_leaves_no_time_for_a_claude_that_is_back() -> None:

@@ -12,6 +12,7 @@ import structlog
 from health.pace import NextProbe
 from proxy import events
 from proxy.logs import EventLog
+from proxy.show_status import show_status
 from proxy.simulator import Fault
 from tests.rig import TARGET, Rig, circuit_is, expected, rig
 
@@ -252,3 +253,19 @@ async def test_a_budget_is_said_to_near_its_end_once_and_on_no_later_day() -> No
     for held_back in (False, True, True, False, True):
         log(events.ProbeSkipped("vertex", "codestral-2", NextProbe(40.0, 1_999, held_back)))
     assert output.getvalue().count("probe_budget") == 2
+
+
+async def test_the_status_for_people_is_silent_on_probes_or_on_what_is_only_observed() -> None:
+    async with rig(**PROBING, BREAKER__OBSERVE_ONLY="true") as proxy:
+        await proxy.until(lambda: len(proxy.seen(events.Probed)) == 2)
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(5):
+            await proxy.ask()
+        said = list[str]()
+        assert await show_status(proxy.app.admin_address, said.append, said.append, as_json=False) == 0
+        (circuit,) = [line for line in said[0].splitlines() if line.startswith("circuit    vertex/")]
+        assert "codestral-2: closed, 0 calls" in circuit
+        assert circuit.endswith("observed only: would be open (consecutive_failures)")
+        (probe,) = [line for line in said[0].splitlines() if line.startswith("probe      vertex/")]
+        assert "codestral-2: up, ok in " in probe
+        assert probe.endswith(" left of the day's budget")

@@ -18,6 +18,7 @@ from health.transitions import TransitionReason as Reason
 from health.window import Counts
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
+RAN_ON = (FailureReason.CLIENT_LEFT, FailureReason.TOTAL_TIMEOUT)
 FAILURES = (OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED)
 
 
@@ -105,7 +106,7 @@ class Period:
 
     def end(self, outcome: Outcome, now: float) -> None:
         self.ends.append((now, outcome.kind))
-        if outcome.kind is not OutcomeKind.NEUTRAL or outcome.reason is FailureReason.CANCELLED:
+        if outcome.kind is not OutcomeKind.NEUTRAL or outcome.reason in RAN_ON:
             self.heard.append((now, outcome.kind is OutcomeKind.THROTTLED))
 
     def too_high(self, now: float) -> Reason | None:
@@ -135,9 +136,9 @@ class NaiveBreaker:
     def admit(self, now: float, take: bool = True, insist: bool = False) -> bool:
         self.pass_time(now)
         share = self.period.share(now)
-        passes = (share > 0 or self.period.state is CLOSED) if insist else self.spread.peek(share)
+        passes = (share > 0 or self.period.state is CLOSED) if insist else self.spread.includes(share)
         if self.period.rationed(now) and not insist and (take or not passes):
-            self.spread.draw(share)
+            self.spread.advance()
         self.period.flight += [Call(self.period, now)] * (passes and take)
         return passes
 
@@ -159,7 +160,7 @@ class NaiveBreaker:
         period.end(outcome, now)
         period.asked = max(period.asked, now + ((failed and outcome.retry_after) or -inf))
         slow = call.latency(now) > self.config.slow_call_seconds
-        counts = failed or outcome.kind is OutcomeKind.OK or (slow and outcome.reason is FailureReason.CANCELLED)
+        counts = failed or outcome.kind is OutcomeKind.OK or (slow and outcome.reason in RAN_ON)
         mark.failed, mark.gone = failed, mark.gone or not counts
         if counts and (not call.mark or (failed and mark not in period.held(now))):
             period.record(Sample(now, failed, slow))

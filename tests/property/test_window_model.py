@@ -90,6 +90,7 @@ def compare(window: Window, model: ListWindow, now: float, script: list[Step]) -
             window.clear()
             model.samples.clear()
             open_places.clear()
+            assert (window.calls, window.failed, window.slow) == (0, 0, 0)
         elif step.what is What.READ:
             assert window.counts(now) == model.total()
         elif step.which <= len(open_places):

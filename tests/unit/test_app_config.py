@@ -24,7 +24,7 @@ def test_a_setting_of_the_breaker_does_nothing() -> None:
     config = _config(**VALUES)
     for name, value in VALUES.items():
         assert getattr(config, "window_size" if name == "WINDOW_SECONDS" else name.lower()) == value, name
-    assert config.trial_seconds == 21
+    assert config.trial_seconds == 22
     assert config.window_type is WindowType.TIME
     assert {name.lower() for name in VALUES} | {"window_calls"} == set(BreakerSettings.model_fields)
 

@@ -6,7 +6,7 @@ import pytest
 
 from health.breaker import BackoffReset, BreakerConfig, CircuitState
 from health.outcome import OK, FailureReason, Outcome
-from tests.unit.test_breaker import FAILED, Scene
+from tests.unit.scene import FAILED, Scene
 
 
 def length(scene: Scene) -> float:
@@ -25,7 +25,7 @@ def failing(retry_after: float) -> Outcome:
     return Outcome.failure(FailureReason.SERVER_ERROR, retry_after)
 
 
-def test_openings_double_up_to_the_cap() -> None:
+def test_openings_do_not_grow_or_outgrow_the_cap() -> None:
     scene = Scene(trial_calls=1)
     scene.trip()
     lengths = []
@@ -36,7 +36,7 @@ def test_openings_double_up_to_the_cap() -> None:
     assert lengths == pytest.approx([5, 10, 20, 40, 60, 60])
 
 
-def test_an_outage_of_a_day_does_not_overflow_the_backoff_nor_take_a_day_to_forget() -> None:
+def test_an_outage_of_a_day_overflows_the_backoff_or_takes_a_day_to_forget() -> None:
     scene = Scene(trial_calls=1)
     for _ in range(2000):
         scene.half_open()
@@ -45,7 +45,7 @@ def test_an_outage_of_a_day_does_not_overflow_the_backoff_nor_take_a_day_to_forg
     assert scene.breaker.attempt == 5
 
 
-def test_a_flapping_upstream_keeps_its_backoff() -> None:
+def test_a_flapping_upstream_loses_its_backoff() -> None:
     scene = Scene(trial_calls=1)
     for expected in (5, 10, 20):
         recover(scene)
@@ -53,7 +53,7 @@ def test_a_flapping_upstream_keeps_its_backoff() -> None:
         assert scene.breaker.config.open_length(scene.breaker.attempt) == expected
 
 
-def test_healthy_time_forgets_one_opening_after_the_other() -> None:
+def test_healthy_time_forgets_all_openings_at_once_or_none() -> None:
     scene = Scene(trial_calls=1)
     for _ in range(3):
         recover(scene)
@@ -65,7 +65,7 @@ def test_healthy_time_forgets_one_opening_after_the_other() -> None:
     assert attempts == [3, 2, 1, 1, 0, 0]
 
 
-def test_forgetting_needs_no_poll() -> None:
+def test_nothing_is_forgotten_without_a_poll() -> None:
     scene = Scene(trial_calls=1)
     for _ in range(3):
         recover(scene)
@@ -74,7 +74,7 @@ def test_forgetting_needs_no_poll() -> None:
     assert length(scene) == pytest.approx(10)
 
 
-def test_time_spent_open_or_in_trials_is_not_healthy_time() -> None:
+def test_time_spent_open_or_in_trials_is_healthy_time() -> None:
     scene = Scene(trial_calls=1)
     scene.half_open()
     scene.wait(3600)
@@ -83,7 +83,7 @@ def test_time_spent_open_or_in_trials_is_not_healthy_time() -> None:
     assert length(scene) == pytest.approx(10)
 
 
-def test_on_close_forgets_everything_at_once() -> None:
+def test_a_reset_on_close_leaves_an_opening_remembered() -> None:
     scene = Scene(trial_calls=1, backoff_reset=BackoffReset.ON_CLOSE)
     for _ in range(3):
         recover(scene)
@@ -92,14 +92,14 @@ def test_on_close_forgets_everything_at_once() -> None:
 
 
 @pytest.mark.parametrize(("random", "expected"), [(0.0, 5.0), (0.5, 4.75), (1.0, 4.5)])
-def test_jitter_spreads_the_return_and_only_shortens(random: float, expected: float) -> None:
+def test_jitter_lengthens_an_opening_or_leaves_the_return_in_step(random: float, expected: float) -> None:
     scene = Scene(jitter=0.1, random=random)
     scene.trip()
     assert length(scene) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(2.0, 5.0), (30.0, 30.0), (86400.0, 60.0)])
-def test_a_retry_after_is_the_least_time_open_and_bounded_by_the_cap(asked: float, expected: float) -> None:
+def test_a_retry_after_goes_unheeded_or_shortens_the_opening_or_outgrows_the_cap(asked: float, expected: float) -> None:
     by_traffic, by_probe = Scene(minimum_calls=1), Scene()
     by_traffic.calls(failing(asked))
     by_probe.breaker.trip(by_probe.now, retry_after=asked)
@@ -107,7 +107,7 @@ def test_a_retry_after_is_the_least_time_open_and_bounded_by_the_cap(asked: floa
     assert length(by_probe) == pytest.approx(expected)
 
 
-def test_a_retry_after_is_heeded_though_other_trials_end_later() -> None:
+def test_a_retry_after_is_forgotten_when_other_trials_end_later() -> None:
     scene = Scene(trial_calls=3)
     scene.half_open()
     scene.calls(failing(40.0))
@@ -116,7 +116,7 @@ def test_a_retry_after_is_heeded_though_other_trials_end_later() -> None:
     assert length(scene) == pytest.approx(40)
 
 
-def test_a_retry_after_of_an_earlier_outage_does_not_lengthen_the_next_one() -> None:
+def test_a_retry_after_of_an_earlier_outage_lengthens_the_next_one() -> None:
     scene = Scene(minimum_calls=1, trial_calls=1, open_multiplier=1.0)
     scene.calls(failing(50.0))
     scene.breaker.begin_trials(scene.now)
@@ -125,6 +125,6 @@ def test_a_retry_after_of_an_earlier_outage_does_not_lengthen_the_next_one() -> 
     assert length(scene) == pytest.approx(5)
 
 
-def test_without_growth_every_opening_is_alike() -> None:
+def test_openings_grow_though_the_multiplier_is_one() -> None:
     config = BreakerConfig(open_multiplier=1.0)
     assert [config.open_length(attempt) for attempt in (1, 2, 5000)] == [5.0, 5.0, 5.0]

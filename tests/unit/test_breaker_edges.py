@@ -8,7 +8,7 @@ import pytest
 
 from health.breaker import BreakerConfig, CircuitBreaker, CircuitOpen, CircuitState, Throttled, TransitionReason
 from health.outcome import OK
-from tests.unit.test_breaker import FAILED, THROTTLED, Scene
+from tests.unit.scene import FAILED, THROTTLED, Scene
 
 
 def test_a_change_is_told_with_the_wrong_states_thresholds_or_end() -> None:
@@ -44,12 +44,15 @@ def test_a_refusal_does_not_say_which_circuit_refuses() -> None:
 
 
 def test_the_latency_of_a_stream_grows_after_its_first_content() -> None:
-    scene = Scene()
-    permit = scene.start()
-    assert permit.latency(scene.now + 2.0) == 2.0
+    scene = Scene(slow_call_seconds=0.5)
+    permit, without_content = scene.start(), scene.start()
     permit.content(scene.now + 0.5)
-    assert permit.latency(scene.now + 2.0) == 0.5
-    assert permit.settle(OK, scene.now + 2.0)
+    permit.content(scene.now + 1.0)
+    scene.wait(2.0)
+    assert scene.end(permit)
+    assert scene.counts == (1, 0, 0)
+    assert scene.end(without_content)
+    assert scene.counts == (2, 0, 1)
 
 
 def test_a_refused_caller_does_not_learn_which_circuit_it_was() -> None:
@@ -79,11 +82,15 @@ def test_a_call_without_a_permit_takes_no_share_of_what_may_pass() -> None:
     assert scene.counts.calls == 20, "and nothing of it was counted"
 
 
-def test_a_call_without_a_permit_passes_an_open_circuit() -> None:
+def test_a_call_without_a_permit_passes_a_circuit_that_is_not_closed() -> None:
     scene = Scene()
     scene.trip()
     with pytest.raises(CircuitOpen):
         scene.breaker.pass_uncounted(scene.now)
+    scene.wait(5.1)
+    with pytest.raises(CircuitOpen, match="circuit c refuses calls"):
+        scene.breaker.pass_uncounted(scene.now)
+    assert scene.state() is CircuitState.HALF_OPEN
 
 
 def test_a_call_that_observing_lets_pass_has_no_start_or_counts_as_a_trial() -> None:

@@ -5,40 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-import pybreaker
 import pytest
 
 from health.breaker import (
     TRANSITIONS,
     BackoffReset,
     CallRefused,
-    CircuitBreaker,
     CircuitState,
     Permit,
     Transition,
     TransitionReason,
 )
 from health.outcome import NEUTRAL, OK, Outcome
-from tests.unit.test_breaker import CLIENT_LEFT, FAILED, MISCONFIGURED, THROTTLED, Scene
+from tests.unit.scene import CLIENT_LEFT, FAILED, MISCONFIGURED, THROTTLED, Recorder, Scene
 
 EVERY = {(origin, target, reason) for (origin, target), reasons in TRANSITIONS.items() for reason in reasons}
-
-
-class Recorder(pybreaker.CircuitBreakerListener):
-    """Each transition that a listener is told of."""
-
-    def __init__(self) -> None:
-        self.seen: list[Transition] = []
-
-    def state_change(
-        self,
-        cb: pybreaker.CircuitBreaker,
-        old_state: pybreaker.CircuitBreakerState | None,
-        new_state: pybreaker.CircuitBreakerState,
-    ) -> None:
-        assert isinstance(cb, CircuitBreaker)
-        assert cb.last_transition is not None
-        self.seen.append(cb.last_transition)
 
 
 class Verge(Scene):

@@ -12,8 +12,7 @@ import pytest
 from health.breaker import TRANSITIONS, BreakerConfig, CallRefused, CircuitBreaker, CircuitState, Permit
 from health.breaker import TransitionReason as R
 from health.outcome import NEUTRAL, OK, Outcome
-from tests.unit.test_breaker import FAILED
-from tests.unit.test_breaker_exhaustive import Recorder
+from tests.unit.scene import FAILED, Recorder
 
 T = TypeVar("T")
 CALLS, MOST_PAUSES = 4, 2

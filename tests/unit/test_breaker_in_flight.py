@@ -7,7 +7,7 @@ import pytest
 from health.breaker import BreakerConfig, CircuitBreaker, CircuitState, TransitionReason, WindowType
 from health.outcome import NEUTRAL, OK, FailureReason, Outcome
 from health.window import Counts
-from tests.unit.test_breaker import CLIENT_LEFT, FAILED, THROTTLED, Scene
+from tests.unit.scene import CLIENT_LEFT, FAILED, THROTTLED, Scene
 
 
 def test_calls_that_hang_do_not_trip_until_they_are_given_up() -> None:
@@ -28,6 +28,8 @@ def test_calls_that_hang_do_not_trip_until_they_are_given_up() -> None:
         (OK, Counts(1, 0, 1)),
         (FAILED, Counts(1, 1, 1)),
         (CLIENT_LEFT, Counts(1, 0, 1)),
+        (Outcome.failure(FailureReason.TOTAL_TIMEOUT), Counts(1, 0, 1)),
+        (Outcome.failure(FailureReason.CANCELLED), Counts(0, 0, 0)),
         (NEUTRAL, Counts(0, 0, 0)),
         (THROTTLED, Counts(0, 0, 0)),
         (Outcome.failure(FailureReason.DNS), Counts(0, 0, 0)),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from health.breaker import CircuitBreaker, CircuitListener, CircuitState, Transition, TransitionReason
 from health.outcome import OK
-from tests.unit.test_breaker import FAILED, THROTTLED, Scene
+from tests.unit.scene import FAILED, THROTTLED, Scene
 
 if TYPE_CHECKING:
     import pybreaker

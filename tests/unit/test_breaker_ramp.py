@@ -8,7 +8,7 @@ import pytest
 
 from health.breaker import CallRefused, CircuitOpen, CircuitState, TransitionReason
 from health.outcome import OK
-from tests.unit.test_breaker import FAILED, THROTTLED, Scene
+from tests.unit.scene import FAILED, THROTTLED, Scene
 
 
 def recovered(**settings: Any) -> Scene:

@@ -7,13 +7,13 @@ import math
 import pybreaker
 import pytest
 
-from health.breaker import BreakerConfig, CircuitBreaker, CircuitState, Throttled, TransitionReason
+from health.breaker import BreakerConfig, CircuitBreaker, CircuitState, Permit, Throttled, TransitionReason
 from health.outcome import NEUTRAL, OK, Outcome
 from health.window import Counts
-from tests.unit.test_breaker import CLIENT_LEFT, FAILED, THROTTLED, Scene
+from tests.unit.scene import CLIENT_LEFT, FAILED, THROTTLED, Scene
 
 
-def test_an_opening_admits_strictly_after_its_time_and_says_how_long_it_lasts() -> None:
+def test_an_opening_admits_before_its_time_is_over_or_does_not_say_how_long_it_lasts() -> None:
     scene = Scene(open_seconds=5.0)
     scene.trip()
     refusal = scene.refusal()
@@ -27,7 +27,7 @@ def test_an_opening_admits_strictly_after_its_time_and_says_how_long_it_lasts() 
     assert scene.start().trial
 
 
-def test_half_open_admits_its_trials_and_refuses_the_rest_at_once() -> None:
+def test_half_open_admits_more_than_its_trials_or_closes_before_all_have_passed() -> None:
     scene = Scene(trial_calls=3)
     scene.half_open()
     trials = [scene.start() for _ in range(3)]
@@ -43,7 +43,7 @@ def test_half_open_admits_its_trials_and_refuses_the_rest_at_once() -> None:
 
 
 @pytest.mark.parametrize(("outcome", "seconds"), [(FAILED, 0.0), (OK, 2.0)])
-def test_failed_or_slow_trials_reopen(outcome: Outcome, seconds: float) -> None:
+def test_failed_or_slow_trials_close_the_circuit(outcome: Outcome, seconds: float) -> None:
     scene = Scene(trial_calls=4)
     scene.half_open()
     scene.calls(OK, 2)
@@ -52,7 +52,7 @@ def test_failed_or_slow_trials_reopen(outcome: Outcome, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("silent", [NEUTRAL, THROTTLED, CLIENT_LEFT])
-def test_a_cancelled_trial_gives_its_permit_back(silent: Outcome) -> None:
+def test_a_trial_that_says_nothing_keeps_its_place(silent: Outcome) -> None:
     scene = Scene(trial_calls=1)
     scene.half_open()
     scene.insisted_calls(silent, 50)
@@ -89,7 +89,7 @@ def test_a_trial_hangs_because_the_proxy_itself_was_away() -> None:
     assert breaker.last_transition.reason is TransitionReason.TRIALS_TIMED_OUT
 
 
-def test_hung_trials_reopen_without_traffic() -> None:
+def test_hung_trials_hold_the_circuit_half_open_until_there_is_traffic() -> None:
     scene = Scene(trial_calls=3, trial_seconds=30)
     scene.half_open()
     scene.calls(OK)
@@ -104,14 +104,14 @@ def test_hung_trials_reopen_without_traffic() -> None:
     assert scene.breaker.in_flight_trials == 0
 
 
-def test_a_trial_that_answers_after_its_time_comes_too_late_to_close() -> None:
+def test_a_trial_that_answers_after_its_time_closes_the_circuit() -> None:
     scene = Scene(trial_calls=1, trial_seconds=30, slow_call_seconds=math.inf)
     scene.half_open()
     scene.calls(OK, seconds=31)
     assert (scene.state(), scene.breaker.stale_results) == (CircuitState.OPEN, 1)
 
 
-def test_failures_among_trials_that_passed_do_not_begin_a_row() -> None:
+def test_failures_among_trials_that_passed_begin_a_row() -> None:
     scene = Scene(trial_calls=5, consecutive_failures=5)
     scene.half_open()
     scene.calls(OK, 3)
@@ -121,7 +121,7 @@ def test_failures_among_trials_that_passed_do_not_begin_a_row() -> None:
     assert scene.state() is CircuitState.CLOSED
 
 
-def test_a_quiet_night_in_half_open_is_no_hung_trial() -> None:
+def test_a_quiet_night_in_half_open_is_a_hung_trial() -> None:
     scene = Scene(trial_calls=2)
     scene.half_open()
     scene.wait(36000)
@@ -129,7 +129,7 @@ def test_a_quiet_night_in_half_open_is_no_hung_trial() -> None:
     assert scene.state() is CircuitState.CLOSED
 
 
-def test_the_window_of_before_the_outage_is_not_held_against_the_recovery() -> None:
+def test_the_window_of_before_the_outage_is_held_against_the_recovery() -> None:
     scene = Scene(trial_calls=1, minimum_calls=2, open_seconds=0.5)
     scene.calls(FAILED, 2)
     scene.wait(0.6)
@@ -138,10 +138,39 @@ def test_the_window_of_before_the_outage_is_not_held_against_the_recovery() -> N
     assert (scene.state(), scene.counts) == (CircuitState.CLOSED, Counts(1, 0, 0))
 
 
+def two_slow_trials_of_three() -> tuple[Scene, Permit, Permit]:
+    """Half-open; the third trial may begin, and the two that are out are counted as slow, which condemns nothing."""
+    scene = Scene(trial_calls=3, slow_rate_threshold=1.0)
+    scene.half_open()
+    first, second = scene.start(), scene.start()
+    scene.wait(2)
+    scene.breaker.poll(scene.now)
+    return scene, first, second
+
+
+def test_a_trial_that_is_taken_back_takes_the_result_of_another_along() -> None:
+    scene, _, taken_back = two_slow_trials_of_three()
+    scene.calls(OK)
+    scene.end(taken_back, NEUTRAL)
+    scene.calls(OK)
+    assert scene.counts == Counts(3, 0, 1)
+    assert not scene.breaker.admits(scene.now)
+
+
+def test_a_circuit_is_half_open_for_ever() -> None:
+    scene, slow, taken_back = two_slow_trials_of_three()
+    scene.calls(OK)
+    scene.end(taken_back, NEUTRAL)
+    while scene.breaker.admits(scene.now):
+        scene.calls(OK)
+    scene.end(slow, NEUTRAL)
+    assert scene.state() is CircuitState.CLOSED or scene.breaker.admits(scene.now)
+
+
 # The probe's verdict
 
 
-def test_a_probe_opens_a_circuit_that_has_no_traffic_and_does_not_open_it_twice() -> None:
+def test_a_probe_leaves_a_circuit_without_traffic_closed_or_opens_it_twice() -> None:
     scene = Scene()
     scene.trip()
     scene.wait(1)
@@ -149,14 +178,14 @@ def test_a_probe_opens_a_circuit_that_has_no_traffic_and_does_not_open_it_twice(
     assert (scene.last.reason, scene.last.at, scene.breaker.generation) == (TransitionReason.PROBE, 1000.0, 1)
 
 
-def test_a_probe_reopens_half_open() -> None:
+def test_a_failed_probe_leaves_the_circuit_half_open() -> None:
     scene = Scene()
     scene.half_open()
     scene.trip()
     assert (scene.state(), scene.last.attempt) == (CircuitState.OPEN, 2)
 
 
-def test_a_probe_begins_trials_early_and_closes_nothing() -> None:
+def test_a_good_probe_closes_the_circuit_or_begins_no_trials() -> None:
     scene = Scene(trial_calls=1)
     scene.breaker.begin_trials(scene.now)
     assert scene.state() is CircuitState.CLOSED

@@ -13,6 +13,12 @@ from proxy.dialects.codestral import Codestral
 
 DIALECT = Codestral(new_id=lambda: "0" * 32, clock=lambda: 1764000000.9)
 USAGE = Usage(31, 12)
+BUSY = [
+    b'{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}',
+    b'{"error": {"status": "RESOURCE_EXHAUSTED"}}',
+    b'[{"error": {"code": 429}}]',
+    b'{"object": "error", "message": "Rate limit exceeded", "code": "429"}',
+]
 COUNTS = {"prompt_tokens": 31, "completion_tokens": 12, "total_tokens": 43}
 
 
@@ -266,7 +272,8 @@ class TestCheck:
     @pytest.mark.parametrize(
         "body",
         [
-            b'{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}',
+            b'{"error": {"code": 500, "status": "INTERNAL"}}',
+            b'{"error": "a text"}',
             b'[{"error": {"code": 503}}]',
             b'{"object": "error", "message": "Service unavailable."}',
             json.dumps(whole("x", "error")).encode(),
@@ -274,6 +281,10 @@ class TestCheck:
     )
     def test_an_error_passes_for_an_answer(self, body: bytes) -> None:
         assert DIALECT.check(body) is FailureReason.STREAM_ERROR
+
+    @pytest.mark.parametrize("body", BUSY)
+    def test_a_refusal_for_capacity_is_any_error(self, body: bytes) -> None:
+        assert DIALECT.check(body) is FailureReason.THROTTLED
 
     @pytest.mark.parametrize(
         "body",

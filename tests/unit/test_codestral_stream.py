@@ -10,7 +10,7 @@ import pytest
 from health.outcome import FailureReason
 from proxy.dialects.base import Answer, Completion, FinishReason, Hole
 from proxy.dialects.codestral import ChunkMonitor
-from tests.unit.test_codestral import COUNTS, DIALECT, USAGE
+from tests.unit.test_codestral import BUSY, COUNTS, DIALECT, USAGE
 
 
 def chunk(content: Any = "", reason: str | None = None, *, separators: Any = None, **fields: Any) -> bytes:
@@ -90,6 +90,11 @@ class TestMonitor:
         assert seen(chunk(), error) == (False, False, FailureReason.STREAM_ERROR)
         assert seen(chunk("x"), error) == (True, False, FailureReason.STREAM_ERROR)
         assert seen(error) == (False, False, FailureReason.STREAM_ERROR)
+
+    @pytest.mark.parametrize("body", BUSY)
+    def test_a_refusal_for_capacity_is_any_error(self, body: bytes) -> None:
+        for error in (b"data: " + body + b"\n\n", b"event: error\ndata: " + body + b"\n\n"):
+            assert seen(chunk("x"), error) == (True, False, FailureReason.THROTTLED)
 
     def test_what_is_no_error_is_one(self) -> None:
         assert seen(chunk("x", error=None)) == (True, False, None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
+
 import pytest
 from multidict import CIMultiDict
 
@@ -55,3 +58,20 @@ def test_proxy_status_says_less_than_is_known() -> None:
         'completion-proxy; next-hop="vertex"; received-status=503; details="server_error", '
         'completion-proxy; next-hop="claude"; error=http_response_timeout; details="first_byte_timeout"'
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("30", 30.0), ("30.5", 30.5), (None, None), ("", None), ("soon", None), ("-1", None), ("inf", None)],
+)
+def test_a_wait_is_misread(value: str | None, seconds: float | None) -> None:
+    assert headers.retry_after(value) == seconds
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-5))])
+def test_a_wait_until_a_date_is_not_understood(zone: timezone) -> None:
+    date = format_datetime(datetime.now(zone) + timedelta(seconds=40))
+    assert headers.retry_after(date) == pytest.approx(39.5, abs=0.6)
+    assert headers.retry_after(date.removesuffix("+0000") + "GMT" if zone is UTC else date) is not None
+    assert headers.retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert headers.retry_after("Wed, 21 Oct 2015 07:28:00 -0000") == 0.0

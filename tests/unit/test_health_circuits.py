@@ -14,7 +14,7 @@ def names(circuits: Circuits) -> list[str | None]:
     return [circuit.name for _, _, circuit in circuits]
 
 
-def test_a_retired_model_does_not_trip_the_others() -> None:
+def test_a_retired_model_trips_the_others() -> None:
     circuits = Circuits(make, limit=64)
     circuits.get("vertex", "retired", 1.0).trip(2.0)
     assert circuits.get("vertex", "retired", 3.0).circuit_state is CircuitState.OPEN
@@ -22,7 +22,7 @@ def test_a_retired_model_does_not_trip_the_others() -> None:
     assert circuits.get("claude", "retired", 3.0).circuit_state is CircuitState.CLOSED
 
 
-def test_invented_model_names_make_no_circuits_without_end() -> None:
+def test_invented_model_names_make_circuits_without_end() -> None:
     circuits = Circuits(make, limit=2)
     for number in range(100):
         circuits.get("vertex", f"model-{number}", 0.0)
@@ -30,7 +30,7 @@ def test_invented_model_names_make_no_circuits_without_end() -> None:
     assert circuits.get("vertex", "model-7", 0.0) is circuits.get("vertex", "other", 0.0)
 
 
-def test_a_crowd_of_models_does_not_evict_an_outage() -> None:
+def test_a_crowd_of_models_evicts_an_outage() -> None:
     circuits = Circuits(make, limit=1)
     circuits.get("vertex", "gemini", 0.0).trip(0.0)
     for number in range(100):
@@ -38,14 +38,14 @@ def test_a_crowd_of_models_does_not_evict_an_outage() -> None:
     assert circuits.get("vertex", "gemini", 0.0).circuit_state is CircuitState.OPEN
 
 
-def test_a_crowd_at_one_upstream_leaves_the_other_its_places() -> None:
+def test_a_crowd_at_one_upstream_takes_the_places_of_the_other() -> None:
     circuits = Circuits(make, limit=1)
     for number in range(3):
         circuits.get("vertex", f"model-{number}", 0.0)
     assert circuits.get("claude", "haiku", 0.0).name == "claude/haiku"
 
 
-def test_openings_end_without_traffic() -> None:
+def test_openings_last_until_there_is_traffic() -> None:
     circuits = Circuits(make, limit=64)
     for model in ("a", "b"):
         circuits.get("vertex", model, 0.0).trip(0.0)
@@ -53,7 +53,7 @@ def test_openings_end_without_traffic() -> None:
     assert {circuit.circuit_state for _, _, circuit in circuits} == {CircuitState.HALF_OPEN}
 
 
-def test_a_circuit_that_is_made_while_others_are_visited_breaks_nothing() -> None:
+def test_a_circuit_that_is_made_while_others_are_visited_ends_the_visit_early() -> None:
     circuits = Circuits(make, limit=64)
     circuits.get("vertex", "a", 0.0)
     for _, model, _ in circuits:

@@ -7,12 +7,11 @@ import pytest
 from health.breaker import BreakerConfig, CircuitBreaker, CircuitState
 from health.circuits import OVERFLOW, Circuits
 from health.lag import LagMeter
-from health.outcome import OK, FailureReason, Outcome
+from health.outcome import OK
 from health.pace import Pace
 from health.probe import ProbeJudge, ProbeTracker, Verdict
 from health.spread import EvenSpread
-
-FAILED = Outcome.failure(FailureReason.CONNECT)
+from tests.unit.scene import FAILED
 
 
 def _circuits(limit: int) -> Circuits:
@@ -36,15 +35,18 @@ def test_a_model_is_labelled_with_a_circuit_that_does_not_judge_it() -> None:
 def test_what_is_peeked_at_is_not_what_is_drawn() -> None:
     spread = EvenSpread()
     for _ in range(200):
-        peeked = spread.peek(0.3)
-        assert spread.peek(0.3) is peeked
-        assert spread.draw(0.3) is peeked
+        included = spread.includes(0.3)
+        assert spread.includes(0.3) is included
+        spread.advance()
 
 
 def test_a_share_comes_in_bursts() -> None:
     spread = EvenSpread()
-    drawn = [spread.draw(0.3) for _ in range(300)]
-    assert all(2 <= sum(drawn[start : start + 10]) <= 4 for start in range(290))
+    included = list[bool]()
+    for _ in range(300):
+        included.append(spread.includes(0.3))
+        spread.advance()
+    assert all(2 <= sum(included[start : start + 10]) <= 4 for start in range(290))
 
 
 def test_a_tick_that_is_just_in_tolerance_is_lag() -> None:

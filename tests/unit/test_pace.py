@@ -7,20 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from health.outcome import OK, FailureReason, Outcome
+from health.outcome import OK, Outcome
 from health.pace import DAY, Pace, ProbeBudget
 from health.probe import ProbeTracker
-
-FAILED = Outcome.failure(FailureReason.WRONG_ANSWER)
-THROTTLED = Outcome.failure(FailureReason.THROTTLED)
-
-
-def tracker(*outcomes: Outcome) -> ProbeTracker:
-    probes = ProbeTracker(fall=3, rise=2)
-    for outcome in outcomes:
-        probes.record(outcome)
-    return probes
-
+from tests.unit.scene import FAILED, THROTTLED, tracker
 
 # The pace
 

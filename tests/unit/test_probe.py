@@ -2,74 +2,66 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
-from health.breaker import BreakerConfig, CircuitBreaker, CircuitState, TransitionReason
+from health.breaker import BreakerConfig, CallRefused, CircuitBreaker, CircuitState, TransitionReason
 from health.outcome import NEUTRAL, OK, FailureReason, Outcome, OutcomeKind
 from health.probe import ProbeJudge, ProbeTracker, Verdict
-
-FAILED = Outcome.failure(FailureReason.WRONG_ANSWER)
-MISCONFIGURED = Outcome.failure(FailureReason.FORBIDDEN)
-THROTTLED = Outcome.failure(FailureReason.THROTTLED)
-
-
-def tracker(*outcomes: Outcome) -> ProbeTracker:
-    probes = ProbeTracker(fall=3, rise=2)
-    for outcome in outcomes:
-        probes.record(outcome)
-    return probes
-
+from tests.unit.scene import FAILED, THROTTLED, tracker
 
 # The tracker
 
 
-def test_nothing_is_known_before_the_first_answer() -> None:
+def test_a_verdict_is_there_before_anything_is_known() -> None:
     assert tracker().up is None
     assert tracker(FAILED, FAILED).up is None
     assert tracker(NEUTRAL, THROTTLED).up is None
 
 
-def test_the_first_success_is_up_at_once() -> None:
+def test_the_first_success_is_not_up_at_once() -> None:
     assert tracker().record(OK) is Verdict.UP
     assert tracker(FAILED, FAILED).record(OK) is Verdict.UP
 
 
-def test_one_lost_probe_does_not_take_an_upstream_down() -> None:
+def test_one_lost_probe_takes_an_upstream_down() -> None:
     probes = tracker(OK, FAILED, FAILED)
     assert probes.up is True
     assert probes.record(FAILED) is Verdict.DOWN
     assert probes.up is False
 
 
-def test_a_misconfigured_upstream_is_down() -> None:
-    assert tracker(MISCONFIGURED, MISCONFIGURED, MISCONFIGURED).up is False
+@pytest.mark.parametrize("reason", [FailureReason.FORBIDDEN, FailureReason.WRONG_ANSWER])
+def test_an_upstream_that_answers_what_is_of_no_use_is_not_down(reason: FailureReason) -> None:
+    assert tracker(*[Outcome.failure(reason)] * 3).up is False
 
 
-def test_one_lucky_probe_does_not_bring_an_upstream_up() -> None:
+def test_one_lucky_probe_brings_an_upstream_up() -> None:
     probes = tracker(FAILED, FAILED, FAILED, OK)
     assert probes.up is False
     assert probes.record(OK) is Verdict.UP
 
 
-def test_a_verdict_is_told_only_when_it_changes() -> None:
+def test_a_verdict_is_told_again_when_it_has_not_changed() -> None:
     assert tracker(OK).record(OK) is None
     assert tracker(FAILED, FAILED, FAILED).record(FAILED) is None
 
 
 @pytest.mark.parametrize("silent", [THROTTLED, NEUTRAL])
-def test_a_busy_upstream_is_neither_down_nor_up(silent: Outcome) -> None:
+def test_a_busy_upstream_is_down_or_breaks_a_row(silent: Outcome) -> None:
     assert tracker(OK, FAILED, FAILED, silent, FAILED).up is False
     assert tracker(FAILED, FAILED, FAILED, OK, silent, OK).up is True
     assert tracker(OK, *[silent] * 10).up is True
 
 
-def test_rows_must_be_unbroken() -> None:
+def test_a_broken_row_changes_the_verdict() -> None:
     assert tracker(OK, FAILED, FAILED, OK, FAILED, FAILED).up is True
     assert tracker(FAILED, FAILED, FAILED, OK, FAILED, OK).up is False
 
 
 @pytest.mark.parametrize("counts", [(0, 2), (3, 0)])
-def test_a_tracker_that_could_not_judge_is_refused(counts: tuple[int, int]) -> None:
+def test_a_tracker_that_could_not_judge_is_accepted(counts: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         ProbeTracker(*counts)
 
@@ -80,9 +72,9 @@ def test_a_tracker_that_could_not_judge_is_refused(counts: tuple[int, int]) -> N
 class Bench:
     """A circuit, its judge, and probes that take a tenth of a second."""
 
-    def __init__(self, *, observe_only: bool = False) -> None:
+    def __init__(self, *, trial_calls: int = 1, observe_only: bool = False) -> None:
         self.now = 100.0
-        config = BreakerConfig(jitter=0.0, trial_calls=1, observe_only=observe_only)
+        config = BreakerConfig(jitter=0.0, trial_calls=trial_calls, observe_only=observe_only)
         self.breaker = CircuitBreaker("c", config, now=self.now)
         self.judge = ProbeJudge(self.breaker, ProbeTracker(fall=3, rise=2))
 
@@ -103,7 +95,7 @@ class Bench:
         return self.breaker.circuit_state
 
 
-def test_an_outage_without_traffic_opens_the_circuit() -> None:
+def test_an_outage_without_traffic_leaves_the_circuit_closed() -> None:
     bench = Bench()
     bench.probe(OK, FAILED, FAILED)
     assert bench.state() is CircuitState.CLOSED
@@ -111,7 +103,7 @@ def test_an_outage_without_traffic_opens_the_circuit() -> None:
     assert (bench.state(), bench.breaker.trip_reason) == (CircuitState.OPEN, TransitionReason.PROBE)
 
 
-def test_half_open_without_traffic_reopens_and_backs_off_while_the_probe_fails() -> None:
+def test_half_open_without_traffic_lasts_while_the_probe_fails_or_reopens_without_backing_off() -> None:
     bench = Bench()
     bench.probe(FAILED, FAILED, FAILED)
     bench.wait(5.1)
@@ -120,7 +112,7 @@ def test_half_open_without_traffic_reopens_and_backs_off_while_the_probe_fails()
     assert (bench.state(), bench.breaker.attempt) == (CircuitState.OPEN, 2)
 
 
-def test_failing_probes_do_not_extend_an_opening() -> None:
+def test_failing_probes_extend_an_opening() -> None:
     bench = Bench()
     bench.probe(FAILED, FAILED, FAILED)
     until = bench.breaker.open_until
@@ -128,13 +120,13 @@ def test_failing_probes_do_not_extend_an_opening() -> None:
     assert bench.breaker.open_until == until
 
 
-def test_a_retry_after_that_a_probe_was_told_is_heeded() -> None:
+def test_a_retry_after_that_a_probe_was_told_goes_unheeded() -> None:
     bench = Bench()
     bench.probe(*[Outcome.failure(FailureReason.SERVER_ERROR, retry_after=40.0)] * 3)
     assert bench.breaker.open_until == pytest.approx(bench.now + 40)
 
 
-def test_trials_begin_early_when_the_probe_is_answered_again() -> None:
+def test_trials_wait_for_the_openings_end_though_the_probe_is_answered_again() -> None:
     bench = Bench()
     bench.probe(FAILED, FAILED, FAILED, OK)
     assert bench.state() is CircuitState.OPEN
@@ -142,7 +134,7 @@ def test_trials_begin_early_when_the_probe_is_answered_again() -> None:
     assert bench.state() is CircuitState.HALF_OPEN
 
 
-def test_trials_begin_early_also_when_traffic_opened_the_circuit_and_the_probe_never_fell() -> None:
+def test_trials_wait_for_the_openings_end_when_traffic_opened_the_circuit_and_the_probe_never_fell() -> None:
     bench = Bench()
     bench.probe(OK, OK, OK)
     for _ in range(5):
@@ -153,7 +145,7 @@ def test_trials_begin_early_also_when_traffic_opened_the_circuit_and_the_probe_n
     assert bench.state() is CircuitState.HALF_OPEN
 
 
-def test_a_probe_that_began_before_the_outage_is_no_sign_of_recovery() -> None:
+def test_a_probe_that_began_before_the_outage_is_a_sign_of_recovery() -> None:
     bench = Bench()
     bench.breaker.trip(bench.now)
     for _ in range(5):
@@ -161,7 +153,7 @@ def test_a_probe_that_began_before_the_outage_is_no_sign_of_recovery() -> None:
     assert bench.state() is CircuitState.OPEN
 
 
-def test_successes_of_an_earlier_opening_do_not_count_for_this_one() -> None:
+def test_successes_of_an_earlier_opening_count_for_this_one() -> None:
     bench = Bench()
     bench.breaker.trip(bench.now)
     bench.probe(OK)
@@ -172,14 +164,14 @@ def test_successes_of_an_earlier_opening_do_not_count_for_this_one() -> None:
     assert bench.state() is CircuitState.OPEN
 
 
-def test_successes_with_a_failure_between_are_no_recovery() -> None:
+def test_successes_with_a_failure_between_are_a_recovery() -> None:
     bench = Bench()
     bench.breaker.trip(bench.now)
     bench.probe(OK, FAILED, OK)
     assert bench.state() is CircuitState.OPEN
 
 
-def test_a_probe_never_closes_a_circuit() -> None:
+def test_a_probe_closes_a_circuit() -> None:
     bench = Bench()
     bench.probe(FAILED, FAILED, FAILED)
     bench.probe(*[OK] * 50)
@@ -188,7 +180,7 @@ def test_a_probe_never_closes_a_circuit() -> None:
     assert bench.state() is CircuitState.CLOSED
 
 
-def test_a_probe_that_is_wrong_does_not_make_a_circuit_flap_that_traffic_has_closed() -> None:
+def test_a_probe_that_is_wrong_makes_a_circuit_flap_that_traffic_has_closed() -> None:
     bench = Bench()
     bench.probe(FAILED, FAILED, FAILED)
     bench.wait(5.1)
@@ -200,6 +192,68 @@ def test_a_probe_that_is_wrong_does_not_make_a_circuit_flap_that_traffic_has_clo
         bench.call(OK)
         bench.probe(FAILED, FAILED)
     assert bench.state() is CircuitState.CLOSED
+
+
+def test_a_probe_that_is_wrong_opens_a_circuit_whose_traffic_is_well() -> None:
+    bench = Bench()
+    for _ in range(10):
+        bench.call(OK)
+        bench.probe(FAILED, FAILED)
+    assert bench.judge.tracker.up is False
+    assert bench.state() is CircuitState.CLOSED
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_call_that_did_not_go_well_keeps_a_circuit_closed_that_probes_call_down(*, slow: bool) -> None:
+    bench = Bench()
+    for _ in range(3):
+        permit = bench.breaker.acquire(bench.now)
+        bench.now += 2.0 if slow else 0.0
+        permit.settle(OK if slow else FAILED, bench.now)
+        bench.probe(FAILED)
+    assert (bench.state(), bench.breaker.trip_reason) == (CircuitState.OPEN, TransitionReason.PROBE)
+
+
+def test_a_probe_that_is_wrong_ends_trials_that_go_well() -> None:
+    bench = Bench(trial_calls=5)
+    bench.probe(FAILED, FAILED, FAILED)
+    bench.wait(5.1)
+    for _ in range(4):
+        permit = bench.breaker.acquire(bench.now)
+        bench.probe(FAILED)
+        assert bench.state() is CircuitState.HALF_OPEN, "while a trial is out"
+        permit.settle(OK, bench.now)
+        bench.probe(FAILED)
+        assert bench.state() is CircuitState.HALF_OPEN, "when it has just succeeded"
+    bench.call(OK)
+    assert bench.state() is CircuitState.CLOSED
+
+
+def test_half_open_lasts_on_an_old_success_while_the_probe_fails() -> None:
+    bench = Bench(trial_calls=5)
+    bench.probe(FAILED, FAILED, FAILED)
+    bench.wait(5.1)
+    bench.call(OK)
+    bench.probe(FAILED, FAILED)
+    assert bench.state() is CircuitState.HALF_OPEN
+    bench.probe(FAILED)
+    assert bench.state() is CircuitState.OPEN
+
+
+def test_a_healthy_upstream_is_kept_out_for_ever_by_a_probe_that_is_wrong() -> None:
+    """A call every six seconds, all of them well, and probes that ask for a model that is not there."""
+    bench = Bench(trial_calls=5)
+    bench.probe(FAILED, FAILED, FAILED)
+    served = 0
+    for _ in range(600):
+        bench.wait(6)
+        with suppress(CallRefused):
+            bench.breaker.acquire(bench.now).settle(OK, bench.now + 0.2)
+            served += 1
+        bench.wait(0.3)
+        bench.probe(FAILED)
+    assert bench.state() is CircuitState.CLOSED
+    assert served > 590
 
 
 def test_an_upstream_that_dies_after_traffic_has_ceased_is_taken_for_well() -> None:
@@ -250,7 +304,7 @@ def test_a_success_of_a_probe_passes_for_traffic() -> None:
     assert not bench.judge.needless(bench.now, 10.0)
 
 
-@pytest.mark.parametrize("outcome", [FAILED, Outcome(OutcomeKind.NEUTRAL, FailureReason.CANCELLED), THROTTLED])
+@pytest.mark.parametrize("outcome", [FAILED, Outcome(OutcomeKind.NEUTRAL, FailureReason.CLIENT_LEFT), THROTTLED])
 def test_a_call_that_did_not_succeed_proves_health(outcome: Outcome) -> None:
     bench = Bench()
     bench.probe(OK)

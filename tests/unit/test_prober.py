@@ -13,8 +13,7 @@ from health.outcome import OK, FailureReason, Outcome, OutcomeKind
 from health.pace import NextProbe, Pace, ProbeBudget
 from health.probe import ProbeJudge, ProbeResult, ProbeTracker, Verdict
 from health.prober import Prober
-
-FAILED = Outcome.failure(FailureReason.CONNECT)
+from tests.unit.scene import FAILED
 
 
 async def hang() -> Outcome:

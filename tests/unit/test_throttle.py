@@ -1,4 +1,8 @@
-"""The throttle: only the refused share is spilled, and not for longer than the refusals last."""
+"""The throttle: only the refused share is spilled, and not for longer than the refusals last.
+
+The upstreams here are rules, not services: one refuses a share at random, one has a quota a second, one refuses all.
+The throttle's formula is tested in `property/test_throttle_model.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +14,29 @@ import pytest
 
 from health.breaker import CircuitState, Throttled
 from health.outcome import OK
-from health.throttle import WINDOW_SECONDS
-from tests.unit.test_breaker import FAILED, THROTTLED, Scene
+from tests.unit.scene import FAILED, THROTTLED, Scene
+
+WINDOW = 10
+"""Seconds; not the throttle's own number, so that a longer memory is noticed."""
+RATE = 100
+"""Calls a second."""
+
+Upstream = Callable[[float], bool]
+"""Whether it accepts a call at that time."""
 
 
 class Traffic:
-    """A hundred calls a second at a circuit whose upstream refuses some."""
+    """`RATE` calls a second to a closed circuit, of which those that it lets pass reach the upstream."""
 
-    def __init__(self, accepts: Callable[[float], bool]) -> None:
+    def __init__(self) -> None:
         self.scene = Scene(quiet=False)
-        self._accepts = accepts
-        self.spilled = self.refused = self.calls = 0
+        self.calls = self.spilled = self.refused = 0
 
-    def run(self, seconds: float, accepts: Callable[[float], bool] | None = None) -> Traffic:
-        self.spilled = self.refused = self.calls = 0
-        accepts = accepts or self._accepts
-        for _ in range(int(seconds * 100)):
-            self.scene.wait(0.01)
+    def run(self, seconds: float, accepts: Upstream) -> Traffic:
+        """Counts anew."""
+        self.calls = self.spilled = self.refused = 0
+        for _ in range(int(seconds * RATE)):
+            self.scene.wait(1 / RATE)
             self.calls += 1
             try:
                 permit = self.scene.start()
@@ -36,11 +46,15 @@ class Traffic:
             accepted = accepts(self.scene.now)
             self.refused += not accepted
             self.scene.end(permit, OK if accepted else THROTTLED)
+        assert self.scene.state() is CircuitState.CLOSED, "refusals for capacity opened the circuit"
         return self
 
     @property
     def share(self) -> float:
-        return self.scene.breaker.admission.throttle.spill_share(self.scene.now)
+        """What is spilled now, by the throttle and by the circuit, which must agree."""
+        share = self.scene.breaker.admission.throttle.spill_share(self.scene.now)
+        assert self.scene.breaker.admitted_share(self.scene.now) == 1.0 - share
+        return share
 
 
 class Quota:
@@ -58,37 +72,48 @@ class Quota:
         return self._left >= 0
 
 
-def at_random(share: float) -> Callable[[float], bool]:
+def at_random(share: float) -> Upstream:
+    """Refuses that share of the calls."""
     dice = random.Random(1)
     return lambda _now: dice.random() >= share
 
 
+# Each runs from the first call on, and then on for longer: what holds must hold from the start, and for good.
+
+
 def test_three_calls_in_ten_refused_take_all_of_the_traffic_away() -> None:
-    traffic = Traffic(at_random(0.3)).run(60)
-    assert traffic.scene.state() is CircuitState.CLOSED
-    assert traffic.spilled / traffic.calls == pytest.approx(0.3, abs=0.05)
+    traffic, upstream = Traffic(), at_random(0.3)
+    for seconds in (6 * WINDOW, 10 * WINDOW):
+        traffic.run(seconds, upstream)
+        assert traffic.spilled / traffic.calls == pytest.approx(0.3, abs=0.03)
 
 
-def test_a_quota_is_run_against_with_all_of_the_excess() -> None:
-    traffic = Traffic(Quota(70)).run(60)
-    assert traffic.scene.state() is CircuitState.CLOSED
-    assert traffic.spilled + traffic.refused == pytest.approx(0.3 * traffic.calls, rel=0.1)
-    assert traffic.refused < 0.16 * traffic.calls
+@pytest.mark.parametrize("quota", [50, 70])
+def test_a_quota_is_run_against_with_all_of_the_excess_or_left_unused(quota: int) -> None:
+    traffic, upstream = Traffic(), Quota(quota)
+    for seconds in (6 * WINDOW, 10 * WINDOW):
+        traffic.run(seconds, upstream)
+        accepted = traffic.calls - traffic.spilled - traffic.refused
+        assert accepted == pytest.approx(quota * seconds, rel=0.01), "the quota was not used"
+        # Of what is sent, the share that is refused is the share that is spilled: (1 - spilled)² is the quota's share.
+        assert traffic.spilled / traffic.calls == pytest.approx(1 - math.sqrt(quota / RATE), abs=0.015)
 
 
 def test_an_upstream_that_refuses_everything_is_hammered_or_forgotten() -> None:
-    traffic = Traffic(lambda _now: False).run(60)
-    tried = traffic.calls - traffic.spilled
-    assert 60 < tried < 400, "about the root of the calls in each window"
+    traffic, root = Traffic(), math.sqrt(RATE * WINDOW)
+    for windows in (6, 10):
+        traffic.run(windows * WINDOW, lambda _now: False)
+        sent = traffic.calls - traffic.spilled
+        assert root / 2 < sent / windows < root * 2, "about the root of the calls in each window"
 
 
-@pytest.mark.parametrize("share", [0.3, 1.0])
-def test_calls_are_spilled_after_the_refusals_have_stopped(share: float) -> None:
-    traffic = Traffic(at_random(share)).run(30)
+@pytest.mark.parametrize("upstream", [at_random(0.3), at_random(1.0), Quota(50)], ids=["some", "all", "the excess"])
+def test_calls_are_spilled_after_the_refusals_have_stopped(upstream: Upstream) -> None:
+    traffic = Traffic().run(3 * WINDOW, upstream)
     assert traffic.share > 0.2
-    traffic.run(WINDOW_SECONDS, accepts=lambda _now: True)
+    traffic.run(WINDOW, lambda _now: True)
     assert traffic.share == 0.0
-    assert traffic.run(10, accepts=lambda _now: True).spilled == 0
+    assert traffic.run(WINDOW, lambda _now: True).spilled == 0
 
 
 def test_errors_that_are_no_refusals_are_throttled() -> None:
