@@ -20,6 +20,8 @@ def evidence(transition: Transition) -> dict[str, Any]:
         "consecutive_failures": transition.consecutive_failures,
         "failed_probes": transition.failed_probes,
         "thresholds": {
+            "window_type": config.window_type,
+            "window_size": config.window_size,
             "minimum_calls": config.minimum_calls,
             "failure_rate": config.failure_rate_threshold,
             "slow_rate": config.slow_rate_threshold,

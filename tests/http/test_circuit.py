@@ -300,6 +300,8 @@ async def test_a_change_is_logged_without_what_it_rested_on() -> None:
         "consecutive_failures": 5,
         "failed_probes": 0,
         "thresholds": {
+            "window_type": "time",
+            "window_size": 10,
             "minimum_calls": 10,
             "failure_rate": 0.5,
             "slow_rate": 0.5,

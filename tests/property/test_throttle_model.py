@@ -17,7 +17,9 @@ from health.throttle import Throttle
     ),
     size=st.sampled_from([1, 3, 10]),
 )
-def test_the_share_is_the_formulas_over_the_answers_of_the_window(answers: list[tuple[float, bool]], size: int) -> None:
+def test_the_share_is_not_the_formulas_over_the_answers_of_the_window(
+    answers: list[tuple[float, bool]], size: int
+) -> None:
     throttle, now, heard = Throttle(size), 1000.0, list[tuple[float, bool]]()
     for pause, refused in answers:
         now += pause

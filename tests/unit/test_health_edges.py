@@ -32,7 +32,7 @@ def test_a_model_is_labelled_with_a_circuit_that_does_not_judge_it() -> None:
     assert circuits.label("claude", "m") == OVERFLOW
 
 
-def test_what_is_peeked_at_is_not_what_is_drawn() -> None:
+def test_asking_about_the_next_call_changes_the_answer() -> None:
     spread = EvenSpread()
     for _ in range(200):
         included = spread.includes(0.3)

@@ -77,7 +77,7 @@ class Stage:
             await self.prober.run()
 
 
-async def test_the_first_probe_does_not_wait_for_an_interval() -> None:
+async def test_the_first_probe_waits_for_an_interval() -> None:
     stage = Stage()
     await stage.play(1)
     assert stage.results == [
@@ -93,7 +93,7 @@ async def test_probes_are_not_faster_in_doubt_and_slower_while_down() -> None:
     assert [result.up for result in stage.results] == [True, True, True, False, False, False, True]
 
 
-async def test_the_results_reach_the_circuit() -> None:
+async def test_the_results_do_not_reach_the_circuit() -> None:
     stage = Stage()
     stage.answers = [FAILED]
     await stage.play(3)
@@ -101,7 +101,7 @@ async def test_the_results_reach_the_circuit() -> None:
     assert stage.breaker.since == stage.results[-1].at
 
 
-async def test_a_check_that_raises_is_a_failure_and_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_check_that_raises_is_the_end_or_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     async def check() -> Outcome:
         raise KeyError("candidates")
 
@@ -114,7 +114,7 @@ async def test_a_check_that_raises_is_a_failure_and_not_the_end(caplog: pytest.L
     assert "candidates" in caplog.text
 
 
-async def test_a_check_that_hangs_is_a_timeout_and_not_the_end() -> None:
+async def test_a_check_that_hangs_is_the_end_or_no_timeout() -> None:
     cancelled = []
 
     async def check() -> Outcome:
@@ -130,7 +130,7 @@ async def test_a_check_that_hangs_is_a_timeout_and_not_the_end() -> None:
     assert cancelled == [True, True]
 
 
-async def test_a_listener_that_raises_does_not_end_the_probing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_listener_that_raises_ends_the_probing(caplog: pytest.LogCaptureFixture) -> None:
     stage = Stage()
 
     def broken(_: ProbeResult) -> None:
@@ -143,7 +143,7 @@ async def test_a_listener_that_raises_does_not_end_the_probing(caplog: pytest.Lo
     assert "a broken dashboard" in caplog.text
 
 
-async def test_cancellation_in_the_middle_of_a_probe_is_not_swallowed() -> None:
+async def test_cancellation_in_the_middle_of_a_probe_is_swallowed() -> None:
     reached = asyncio.Event()
 
     async def check() -> Outcome:
