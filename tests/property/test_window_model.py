@@ -16,6 +16,7 @@ many = settings(max_examples=250, deadline=None, derandomize=True)
 
 class What(Enum):
     RECORD = auto()
+    FIND_SLOW = auto()  # in flight: its end is to come
     FAIL = auto()
     TAKE_BACK = auto()
     CLEAR = auto()
@@ -36,18 +37,21 @@ class Step:
     pause: float
     failed: bool
     slow: bool
-    which: int  # of the slow samples to which nothing was done yet, from the latest
+    which: int  # of the slow ones whose end is to come
 
 
 steps = st.lists(
     st.builds(
         Step,
-        what=st.sampled_from([What.RECORD] * 6 + [What.FAIL, What.TAKE_BACK] * 3 + [What.READ] * 2 + [What.CLEAR]),
+        what=st.sampled_from(
+            [What.RECORD, What.FIND_SLOW] * 4 + [What.FAIL] * 3 + [What.TAKE_BACK, What.READ] * 2 + [What.CLEAR]
+        ),
         pause=st.sampled_from([0.0, 0.0, 0.125, 0.5, 0.875, 1.0, 2.0, 3.125, 4.0, 5.0, 50.0]),
         failed=st.booleans(),
         slow=st.booleans(),
-        which=st.integers(1, 6),
+        which=st.integers(0, 5),
     ),
+    min_size=10,
     max_size=60,
 )
 starts = st.sampled_from([0.0, 0.875, 4.0, 1000.0])
@@ -73,28 +77,29 @@ class ListWindow:
 
 
 def compare(window: Window, model: ListWindow, now: float, script: list[Step]) -> None:
-    open_places = list[Sample]()  # recorded as slow in flight, and their end is to come
+    unended = list[Sample]()
 
     for step in script:
         now += step.pause
         model.drop(now)
-        if step.what is What.RECORD:
-            in_flight = step.slow and not step.failed
-            sample = Sample(now, window.record(now, failed=step.failed, slow=step.slow), step.failed, step.slow)
+        if step.what in (What.RECORD, What.FIND_SLOW):
+            in_flight = step.what is What.FIND_SLOW
+            failed, slow = step.failed and not in_flight, step.slow or in_flight
+            sample = Sample(now, window.record(now, failed=failed, slow=slow), failed, slow)
             model.samples.append(sample)
             model.drop(now)
-            open_places += [sample] * in_flight
+            unended += [sample] * in_flight
             # What is read without the cost of `counts` is as good after a record, by which the breaker judges.
             assert (window.calls, window.failed, window.slow) == model.total()
         elif step.what is What.CLEAR:
             window.clear()
             model.samples.clear()
-            open_places.clear()
+            unended.clear()
             assert (window.calls, window.failed, window.slow) == (0, 0, 0)
         elif step.what is What.READ:
             assert window.counts(now) == model.total()
-        elif step.which <= len(open_places):
-            sample = open_places.pop(-step.which)
+        elif unended:
+            sample = unended.pop(step.which % len(unended))
             if step.what is What.FAIL:
                 assert window.fail(sample.place, now) is (sample in model.samples)
                 sample.failed = True

@@ -62,6 +62,7 @@ def test_a_second_outage_is_not_told() -> None:
 def test_refusals_for_capacity_are_spilled() -> None:
     scene, _ = observed()
     scene.calls(THROTTLED, 100)
+    assert scene.breaker.spilled_share(scene.now) == 0.0
 
 
 def test_a_listener_that_raises_stops_the_observation() -> None:

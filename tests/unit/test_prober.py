@@ -130,6 +130,25 @@ async def test_a_check_that_hangs_is_the_end_or_no_timeout() -> None:
     assert cancelled == [True, True]
 
 
+@pytest.mark.parametrize("lag", [0.0, 0.5])
+async def test_a_timeout_that_nobody_could_have_seen_answered_is_held_against_the_upstream(lag: float) -> None:
+    spans = list[tuple[float, float]]()
+
+    def lag_between(start: float, end: float) -> float:
+        spans.append((start, end))
+        return lag
+
+    async def check() -> Outcome:
+        stage.now += 4.0
+        return await hang()
+
+    stage = Stage(check, timeout=0.0)
+    stage.prober._lag = lag_between
+    await stage.play(1)
+    assert spans == [(50.0, 54.0)]
+    assert stage.results[0].outcome.reason is (FailureReason.LAG if lag else FailureReason.FIRST_BYTE_TIMEOUT)
+
+
 async def test_a_listener_that_raises_ends_the_probing(caplog: pytest.LogCaptureFixture) -> None:
     stage = Stage()
 

@@ -54,6 +54,7 @@ class Traffic:
         """What is spilled now, by the throttle and by the circuit, which must agree."""
         share = self.scene.breaker.admission.throttle.spill_share(self.scene.now)
         assert self.scene.breaker.admitted_share(self.scene.now) == 1.0 - share
+        assert self.scene.breaker.spilled_share(self.scene.now) == share
         return share
 
 
