@@ -11,12 +11,12 @@ from health.config import BackoffReset, BreakerConfig
 class Backoff:
     """Remembers the openings of one circuit. `now` in seconds; `attempt` is how many of them still count."""
 
-    def __init__(self, config: BreakerConfig, random: Callable[[], float], now: float) -> None:
+    def __init__(self, config: BreakerConfig, random: Callable[[], float]) -> None:
         """`random` gives 0 to 1."""
         self.attempt = 0
         self._config = config
         self._random = random
-        self._healthy_since = now
+        self._healthy_since = math.inf
         self._not_before = -math.inf
 
     def heed(self, retry_after: float | None, now: float) -> None:

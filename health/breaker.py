@@ -87,7 +87,7 @@ class CircuitBreaker(StateMachine):
         self.last_transition: Transition | None = None
         self.last_success_at = -math.inf
         self.admission = Admission(config.ramp_seconds)
-        self._backoff = Backoff(config, random, now)
+        self._backoff = Backoff(config, random)
         self._lag = lag
         self._calls = config.window()
         self._trial_results = Tally()

@@ -53,6 +53,14 @@ def test_a_flapping_upstream_loses_its_backoff() -> None:
         assert scene.breaker.config.open_length(scene.breaker.attempt) == expected
 
 
+def test_an_opening_is_remembered_for_longer_than_it_lasted() -> None:
+    scene = Scene(trial_calls=1)
+    recover(scene)
+    scene.wait(5.0)
+    scene.breaker.poll(scene.now)
+    assert scene.breaker.attempt == 0
+
+
 def test_healthy_time_forgets_all_openings_at_once_or_none() -> None:
     scene = Scene(trial_calls=1)
     for _ in range(3):

@@ -11,6 +11,13 @@ from health.outcome import OK
 from tests.unit.scene import FAILED, THROTTLED, Scene
 
 
+def test_a_new_circuit_was_open_before_or_heard_of_probes() -> None:
+    scene = Scene()
+    assert (scene.breaker.trip_reason, scene.breaker.last_transition, scene.breaker.open_until) == (None, None, None)
+    scene.calls(FAILED, 10)
+    assert scene.last.failed_probes == 0
+
+
 def test_a_change_is_told_with_the_wrong_states_thresholds_or_end() -> None:
     scene = Scene()
     scene.calls(FAILED, 10)
@@ -69,6 +76,17 @@ def test_a_throttled_caller_does_not_learn_which_circuit_it_was() -> None:
         scene.calls(OK, 20)
 
 
+def test_a_trial_that_is_kept_back_for_capacity_is_refused_as_if_the_circuit_were_open() -> None:
+    scene = Scene()
+    scene.trip()
+    scene.half_open()
+    scene.start()
+    scene.insisted_calls(THROTTLED, 20)
+    with pytest.raises(Throttled, match="circuit c spills"):
+        scene.calls(THROTTLED, 20)
+    assert scene.state() is CircuitState.HALF_OPEN
+
+
 def test_a_call_without_a_permit_takes_no_share_of_what_may_pass() -> None:
     scene = Scene()
     scene.insisted_calls(OK, 20)
@@ -100,7 +118,8 @@ def test_a_call_that_observing_lets_pass_has_no_start_or_counts_as_a_trial() -> 
     assert (permit.started_at, permit.trial) == (scene.now, False)
 
 
-def test_a_call_that_was_exactly_in_time_but_for_the_lag_is_slow() -> None:
-    breaker = CircuitBreaker("c", BreakerConfig(slow_call_seconds=1.5), now=0.0, lag=lambda _start, _end: 0.5)
-    breaker.acquire(0.0).settle(OK, 2.0)
-    assert breaker.counts(2.0).slow == 0
+@pytest.mark.parametrize("start", [0.0, 1000.0])
+def test_a_call_that_was_exactly_in_time_but_for_the_lag_is_slow(start: float) -> None:
+    breaker = CircuitBreaker("c", BreakerConfig(slow_call_seconds=1.5), now=start, lag=lambda _start, _end: 0.5)
+    breaker.acquire(start).settle(OK, start + 2.0)
+    assert breaker.counts(start + 2.0).slow == 0

@@ -31,6 +31,11 @@ class Broken(pybreaker.CircuitBreakerListener):
         raise RuntimeError("a broken dashboard")
 
 
+def test_pybreakers_own_settings_show_others_than_the_config() -> None:
+    breaker = Scene(quiet=False, consecutive_failures=7, open_seconds=8.0, trial_calls=9).breaker
+    assert (breaker.fail_max, breaker.reset_timeout, breaker.success_threshold) == (7, 8.0, 9)
+
+
 async def completion() -> str:
     return "never run"
 
