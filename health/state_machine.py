@@ -89,7 +89,7 @@ class StateMachine(pybreaker.CircuitBreaker):
     def _set_state(self, to_state: CircuitState) -> pybreaker.CircuitBreakerState:
         """Storage first, then the state object; tells nobody. Returns the state object of before."""
         self._storage.state = _STORED[to_state]
-        old_state, self._state = self._state, self._create_new_state(_STORED[to_state], prev_state=self._state)
+        old_state, self._state = self._state, self._create_new_state(_STORED[to_state])
         return old_state
 
     def _tell_change(self, old_state: pybreaker.CircuitBreakerState) -> None:
@@ -112,10 +112,10 @@ class StateMachine(pybreaker.CircuitBreaker):
     def _create_new_state(
         self, new_state: str, prev_state: pybreaker.CircuitBreakerState | None = None, notify: bool = False
     ) -> pybreaker.CBStateType:
-        """A state object that runs no code and, whatever `notify` says, tells nobody."""
+        """A state object that runs no code, needs no state of before and, whatever `notify` says, tells nobody."""
         if new_state == pybreaker.STATE_OPEN:
-            return _Open(self, prev_state)
-        return _HalfOpen(self, prev_state) if new_state == pybreaker.STATE_HALF_OPEN else _Closed(self, prev_state)
+            return _Open(self)
+        return _HalfOpen(self, None) if new_state == pybreaker.STATE_HALF_OPEN else _Closed(self)
 
     @property
     def state(self) -> pybreaker.CBStateType:
