@@ -24,7 +24,7 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 format: $(STAMP) ## let ruff rewrite the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-mutate: $(STAMP) ## a mutation run over health/ (minutes; score and survivors)
+mutate: $(STAMP) ## a mutation run over health/ (a quarter of an hour; score and survivors)
 	@rm -rf mutants
 	@$(BIN)/mutmut run --max-children 2 >/dev/null || { echo "mutmut failed; for why: $(BIN)/mutmut run"; exit 1; }
 	@$(BIN)/python -m tests.mutation_score
