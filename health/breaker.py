@@ -45,8 +45,8 @@ class CircuitBreaker(StateMachine):
 
     The attributes are for reading: `since` is when the circuit came into its state, `trip_reason` why it is not closed,
     `open_until` when an opening ends (all times in seconds, on the caller's clock), `generation` the number of
-    transitions, `stale_results` the number of results that came too late to count, `last_success_at` when a call last
-    succeeded in good time. pybreaker's own settings (`fail_max` and its like) show the config and change nothing.
+    transitions, `stale_results` the number of results that came too late to count, `last_success_at` when a call was
+    last answered well and in time. pybreaker's own settings (as `fail_max`) show the config and change nothing.
 
     A listener is pybreaker's: `state_change(cb, old_state, new_state)` comes when the change is complete, and
     `cb.last_transition` is its evidence. One that raises is reported to the log and stops nothing.
@@ -133,15 +133,9 @@ class CircuitBreaker(StateMachine):
 
     def admits(self, now: float) -> bool:
         """Whether `acquire` would give a permit at `now`. Changes nothing."""
-        return self.config.observe_only or self._would_admit(now)
-
-    def _would_admit(self, now: float) -> bool:
-        if self.judged_state is _CLOSED:
-            return self.admission.admits(now)
         if self.judged_state is _OPEN:
-            return self._has_elapsed(now)
-        # A trial that is refused for capacity gives its permit back: the throttle is what bounds their number.
-        return self._has_trial(now) and self.admission.admits(now)
+            return self.config.observe_only or self._has_elapsed(now)
+        return self.config.observe_only or (self._has_room(now) and self.admission.admits(now))
 
     def _has_room(self, now: float) -> bool:
         """Whether a call may pass if it is nobody's turn to be kept back."""
@@ -172,7 +166,7 @@ class CircuitBreaker(StateMachine):
         return self._permit(now)
 
     def pass_uncounted(self, now: float) -> None:
-        """Let one call pass whose result will count nowhere: no trial. Raises CallRefused as `acquire` does."""
+        """Let a call pass whose result counts nowhere; raises CallRefused as `acquire` does, in half-open always."""
         self.check(now)
         if self.circuit_state is _HALF_OPEN:
             raise CircuitOpen(self.name, self._last_trip, 0.0)
@@ -192,10 +186,12 @@ class CircuitBreaker(StateMachine):
 
     def _refusal(self, now: float) -> CallRefused | None:
         self._pass_time(now)
-        if self.judged_state is not _OPEN and self._would_admit(now):
-            return None
-        if self._has_room(now) and self.admission.ramp_admits(now):  # in half-open there is no ramp
-            return Throttled(self.name)
+        if self._has_room(now):
+            # In half-open, too: a trial refused for capacity gives its permit back, and nothing else bounds them.
+            if self.admission.admits(now):
+                return None
+            if self.admission.ramp_admits(now):
+                return Throttled(self.name)
         return CircuitOpen(self.name, self._last_trip, 0.0 if self.open_until is None else self.open_until - now)
 
     def _permit(self, now: float) -> Permit:
@@ -210,9 +206,8 @@ class CircuitBreaker(StateMachine):
 
         `latency` is in seconds and takes the place of the permit's own (recorded traces have one). Throttled and
         neutral results say nothing: they neither dilute a rate nor break a row, and a trial gives its permit back. But
-        a call that was slow and then ended from this side stays slow, for editors cancel on every keystroke and would
-        hide a brown-out. That is no failure and no success: it leaves a row as it is. Raises ValueError for a permit of
-        another circuit.
+        a slow call that is ended from this side stays slow, for editors cancel on every keystroke and would hide a
+        brown-out; a row stays as it is. Raises ValueError for a permit of another circuit.
         """
         if permit.circuit is not self:
             raise ValueError(f"a permit of circuit {permit.circuit.name} cannot be settled with circuit {self.name}")
@@ -241,7 +236,9 @@ class CircuitBreaker(StateMachine):
         elif kind is _OK:
             if self._storage.counter:
                 self._storage.reset_counter()
-            self.last_success_at = self.last_success_at if slow else now
+            answered_at = now if permit.content_at is None else permit.content_at
+            if answered_at > self.last_success_at and not slow:
+                self.last_success_at = answered_at
         elif not (slow and ran_on):
             if permit.place is not None:
                 self._window.take_back(permit.place, now)
@@ -333,7 +330,7 @@ class CircuitBreaker(StateMachine):
         return self.open_until is not None and now > self.open_until
 
     def _hangs(self, now: float) -> bool:
-        # The limit is each trial's and not the phase's: half-open without traffic is idle and has no reason to reopen.
+        # The limit is each trial's, not the phase's: half-open without traffic has no reason to reopen.
         oldest = next(iter(self._trials), None)
         return oldest is not None and self._outlasts(oldest.started_at, now, self.config.trial_seconds)
 

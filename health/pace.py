@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 DAY = 86_400.0
 """Seconds that a budget is for. They begin when it does: replicas do not all come into new money at midnight."""
@@ -21,18 +20,6 @@ _EARLY_SECONDS = 0.001
 """By how much a timer may be early, and then some: what is put off to the next day must not come in this one."""
 
 
-class Wavering(Protocol):
-    """What a pace needs to know of a tracker: its verdict, and whether the last results speak against it."""
-
-    @property
-    def up(self) -> bool | None:
-        """None while there is no verdict."""
-
-    @property
-    def wavers(self) -> bool:
-        """Whether the next results are wanted soon."""
-
-
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How long to wait between probes. `interval` and `fast` in seconds, `slow` a factor, `jitter` a share.
@@ -42,9 +29,9 @@ class Pace:
 
     interval: float
     fast: float = 1.0
-    """The longest wait while the tracker wavers: an outage is settled in seconds, not in `fall` whole intervals."""
+    """The longest wait while in doubt: an outage is settled in seconds, not in `fall` whole intervals."""
     slow: float = 2.0
-    """On the interval while the upstream is down and nothing speaks against it: it has enough to do."""
+    """On the interval while the upstream is surely down: it has enough to do."""
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
@@ -53,12 +40,9 @@ class Pace:
         if not self.slow >= 1:
             raise ValueError(f"slow must be at least 1, not {self.slow!r}")
 
-    def delay(self, tracker: Wavering, random: Callable[[], float]) -> float:
+    def delay(self, *, doubt: bool, down: bool, random: Callable[[], float]) -> float:
         """Seconds until the next probe; `random` gives 0 to 1."""
-        if tracker.wavers:
-            wait = min(self.fast, self.interval)
-        else:
-            wait = self.interval * (self.slow if tracker.up is False else 1)
+        wait = min(self.fast, self.interval) if doubt else self.interval * (self.slow if down else 1)
         return wait * (1 + self.jitter * (2 * random() - 1))
 
 

@@ -94,6 +94,20 @@ class ProbeJudge:
         self._unrefuted = 0  # probes in a row that failed since traffic last showed the upstream to be well
         self._failed_at = -math.inf
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the next results are wanted soon.
+
+        Either the last ones speak against the verdict, or it is DOWN of an upstream whose traffic has refuted that and
+        does so no more.
+        """
+        return self.tracker.wavers or (self.tracker.up is False and not self.is_down and self._unrefuted > 1)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the verdict is DOWN and no traffic keeps the circuit closed."""
+        return self.tracker.up is False and self._breaker.judged_state is not CircuitState.CLOSED
+
     def needless(self, now: float, within: float) -> bool:
         """Whether a probe at `now` could tell nothing that traffic of the last `within` seconds has not told better.
 
@@ -118,6 +132,7 @@ class ProbeJudge:
         """
         verdict = self.tracker.record(outcome)
         if outcome.kind is OutcomeKind.OK:
+            self._unrefuted = 0
             self._count_answer(started_at, now)
         elif outcome.kind in (OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED):
             self._answered = 0

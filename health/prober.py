@@ -87,7 +87,7 @@ class Prober:
         return next_probe.seconds
 
     def _decide(self, now: float) -> NextProbe:
-        wanted = self._pace.delay(self._judge.tracker, self._random)
+        wanted = self._pace.delay(doubt=self._judge.in_doubt, down=self._judge.is_down, random=self._random)
         least = self._budget.least_delay(now)
         # Once begun it lasts as long as the reserve does: the jitter would have it begin again at every other probe.
         self._held_back = least > wanted or (self._held_back and least > 0)

@@ -6,7 +6,7 @@ connection (RFC 9110 7.6.1), names the host, or is the proxy's own.
 
 from __future__ import annotations
 
-import math
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -129,14 +129,12 @@ def proxy_status(failures: Iterable[tuple[str, FailureReason, int | None]]) -> s
 
 def retry_after(value: str | None) -> float | None:
     """The seconds that a Retry-After (RFC 9110 10.2.3) asks for, as a number or as a date; None for anything else."""
+    if value is None or re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", value):
+        return float(value) if value is not None else None
     try:
-        seconds = float(value or "nan")
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(value or "")
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    return seconds if 0 <= seconds < math.inf else None
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

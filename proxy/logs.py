@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
-from health.outcome import OutcomeKind
+from health.outcome import FailureReason, OutcomeKind
 from health.transitions import CircuitState
 from proxy import events
 from proxy.evidence import evidence
@@ -161,7 +161,7 @@ class EventLog:
 
     def _attempt_ended(self, event: events.AttemptEnded) -> None:
         kind, reason = event.outcome.kind, event.outcome.reason
-        if reason is None or kind is OutcomeKind.NEUTRAL:
+        if reason is None or (kind is OutcomeKind.NEUTRAL and reason is not FailureReason.LOCAL):
             return
         self._seldom(
             self._log.error if kind is OutcomeKind.MISCONFIGURED else self._log.warning,

@@ -260,7 +260,11 @@ class DataListener:
             outcome = broken.outcome
             self._break_off(request, served, broken.reason)
         except (asyncio.CancelledError, ConnectionError):
-            outcome = served.reply.known() or Outcome.failure(FailureReason.CLIENT_LEFT)
+            if outcome is not OK:
+                known = served.reply.known()
+                outcome = known or Outcome.failure(FailureReason.CLIENT_LEFT)
+                if known is not None and known.reason is not None:
+                    self._emit(RequestLost(served.model, known.reason))
             raise
         finally:
             served.end(outcome)

@@ -56,7 +56,7 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         yield (
             f"probe      {entry['upstream']}/{entry['model']}: {up}, {entry['last_result']}"
             f" in {entry['duration_seconds']:.3f} s at {entry['last_at']},"
-            f" next in {entry['interval_seconds']:.0f} s, {entry['budget_remaining']} left of the day's budget"
+            f" waits {entry['interval_seconds']:.3g} s, {entry['budget_remaining']} left of the day's budget"
         )
     for entry in status["switches"][-10:]:
         yield f"switch     {entry['at']} {entry['model']}: {entry['from']} to {entry['to']} ({entry['reason']})"

@@ -1,6 +1,7 @@
 """Anthropic's errors, and whose fault they are.
 
-Pure. Source: Anthropic's documentation of its API's errors, November 2026. Bodies may be anything.
+Pure, but for a Retry-After that names a date. Source: Anthropic's documentation of its API's errors, November 2026.
+Bodies may be anything.
 """
 
 from __future__ import annotations

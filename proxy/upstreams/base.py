@@ -151,7 +151,7 @@ class Reply:
     content_at: float | None = None
     """When the first content came, on the event loop's clock."""
     usage: Usage | None = None
-    """What the upstream counted; of a stream, once `rest` is exhausted."""
+    """What the upstream counted; of a stream, as far as it has been read."""
 
 
 class Tail:

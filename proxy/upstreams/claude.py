@@ -123,6 +123,7 @@ class Claude:
             headers=CIMultiDict({"Content-Type": _EVENT_STREAM}),
             body=first,
             content_at=self._loop.time(),
+            usage=translation.usage,
         )
         exchange.content_at = reply.content_at
         reply.rest = self._rest(reply, exchange, translation, limits)

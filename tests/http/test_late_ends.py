@@ -99,6 +99,7 @@ async def test_a_caller_who_hangs_up_on_what_it_saw_hides_it_from_the_circuit(
     async with streaming(event("x"), last) as url, rig(VERTEX__BASE_URL=url) as proxy:
         await ask_and_leave_on(proxy, last)
         assert outcome(proxy) == expected
+        assert [lost.reason for lost in proxy.seen(events.RequestLost)] == ["stream_error"] * (last is ERROR)
         (circuit,) = [entry for entry in (await proxy.status())["circuits"] if entry["upstream"] == "vertex"]
         assert (circuit["calls"], circuit["failure_rate"]) == (calls, failed)
 
@@ -140,7 +141,10 @@ async def _trial_runs_into_the_limit(proxy: Rig, answer: Any) -> None:
     await proxy.until(circuit_is(proxy, "vertex", "half_open"))
     await answer()
     moves = [moved.transition.to_state for moved in proxy.seen(events.CircuitMoved)]
-    assert moves == ["open", "half_open"], "it said nothing, and gave its place back"
+    assert moves == ["open", "half_open"]
+    circuit = proxy.app._circuit("vertex", "codestral-2")
+    now = proxy.app._clock()
+    assert (circuit.in_flight_trials, circuit.counts(now).calls) == (0, 0), "it says nothing and gives its place back"
 
 
 async def test_a_trial_that_flows_until_the_time_is_up_hangs() -> None:

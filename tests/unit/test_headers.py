@@ -62,7 +62,19 @@ def test_proxy_status_says_less_than_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("30", 30.0), ("30.5", 30.5), (None, None), ("", None), ("soon", None), ("-1", None), ("inf", None)],
+    [
+        ("30", 30.0),
+        ("30.5", 30.5),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("inf", None),
+        ("1_000", None),
+        ("٣٠", None),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
+        ("9" * 400, None),
+    ],
 )
 def test_a_wait_is_misread(value: str | None, seconds: float | None) -> None:
     assert headers.retry_after(value) == seconds

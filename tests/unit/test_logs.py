@@ -40,6 +40,14 @@ def test_failures_that_are_alike_drown_the_log_or_are_not_counted() -> None:
     assert log.more() == [0, 0, 999]
 
 
+def test_want_of_descriptors_is_not_told() -> None:
+    log = Log()
+    log(AttemptEnded("vertex", "m", Outcome.failure(FailureReason.LOCAL), None, "OSError: Too many open files"))
+    log(AttemptEnded("vertex", "m", Outcome.failure(FailureReason.CLIENT_LEFT), None, ""))
+    (line,) = log.output.getvalue().splitlines()
+    assert (json.loads(line)["reason"], json.loads(line)["detail"]) == ("local", "OSError: Too many open files")
+
+
 def test_invented_models_fill_the_memory() -> None:
     log = Log()
     for number in range(5_000):

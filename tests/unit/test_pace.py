@@ -15,6 +15,10 @@ from tests.unit.scene import FAILED, THROTTLED, tracker
 # The pace
 
 
+def delay(pace: Pace, seen: ProbeTracker, random: float = 0.5) -> float:
+    return pace.delay(doubt=seen.wavers, down=seen.up is False, random=lambda: random)
+
+
 @pytest.mark.parametrize(
     ("outcomes", "seconds"),
     [
@@ -34,17 +38,17 @@ from tests.unit.scene import FAILED, THROTTLED, tracker
     ],
 )
 def test_a_change_is_not_settled_in_seconds_or_calm_is_disturbed(outcomes: list[Outcome], seconds: float) -> None:
-    assert Pace(10.0).delay(tracker(*outcomes), lambda: 0.5) == pytest.approx(seconds)
+    assert delay(Pace(10.0), tracker(*outcomes)) == pytest.approx(seconds)
 
 
 def test_fast_is_slower_than_the_interval() -> None:
-    assert Pace(0.2).delay(tracker(FAILED), lambda: 0.5) == pytest.approx(0.2)
+    assert delay(Pace(0.2), tracker(FAILED)) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(("random", "share"), [(0.0, 0.9), (1.0, 1.1)])
 def test_replicas_probe_in_step(random: float, share: float) -> None:
     for outcomes, seconds in (([], 10.0), ([FAILED], 1.0), ([FAILED] * 3, 20.0)):
-        assert Pace(10.0).delay(tracker(*outcomes), lambda: random) == pytest.approx(share * seconds)
+        assert delay(Pace(10.0), tracker(*outcomes), random) == pytest.approx(share * seconds)
 
 
 def test_a_pace_without_a_pause_is_accepted() -> None:
@@ -69,7 +73,7 @@ def probe_for_days(
         times.append(now - began)
         budget.spend(now)
         now += took
-        now += max(pace.delay(seen, chance.random), budget.least_delay(now)) - early
+        now += max(delay(pace, seen, chance.random()), budget.least_delay(now)) - early
     return times, budget
 
 

@@ -1,4 +1,4 @@
-"""What probes say together, and what they may do to a circuit."""
+"""What probes may do to a circuit, and when none is needed."""
 
 from __future__ import annotations
 
@@ -7,66 +7,9 @@ from contextlib import suppress
 import pytest
 
 from health.breaker import BreakerConfig, CallRefused, CircuitBreaker, CircuitState, TransitionReason
-from health.outcome import NEUTRAL, OK, FailureReason, Outcome, OutcomeKind
-from health.probe import ProbeJudge, ProbeTracker, Verdict
-from tests.unit.scene import FAILED, THROTTLED, tracker
-
-# The tracker
-
-
-def test_a_verdict_is_there_before_anything_is_known() -> None:
-    assert tracker().up is None
-    assert tracker(FAILED, FAILED).up is None
-    assert tracker(NEUTRAL, THROTTLED).up is None
-
-
-def test_the_first_success_is_not_up_at_once() -> None:
-    assert tracker().record(OK) is Verdict.UP
-    assert tracker(FAILED, FAILED).record(OK) is Verdict.UP
-
-
-def test_one_lost_probe_takes_an_upstream_down() -> None:
-    probes = tracker(OK, FAILED, FAILED)
-    assert probes.up is True
-    assert probes.record(FAILED) is Verdict.DOWN
-    assert probes.up is False
-
-
-@pytest.mark.parametrize("reason", [FailureReason.FORBIDDEN, FailureReason.WRONG_ANSWER])
-def test_an_upstream_that_answers_what_is_of_no_use_is_not_down(reason: FailureReason) -> None:
-    assert tracker(*[Outcome.failure(reason)] * 3).up is False
-
-
-def test_one_lucky_probe_brings_an_upstream_up() -> None:
-    probes = tracker(FAILED, FAILED, FAILED, OK)
-    assert probes.up is False
-    assert probes.record(OK) is Verdict.UP
-
-
-def test_a_verdict_is_told_again_when_it_has_not_changed() -> None:
-    assert tracker(OK).record(OK) is None
-    assert tracker(FAILED, FAILED, FAILED).record(FAILED) is None
-
-
-@pytest.mark.parametrize("silent", [THROTTLED, NEUTRAL])
-def test_a_busy_upstream_is_down_or_breaks_a_row(silent: Outcome) -> None:
-    assert tracker(OK, FAILED, FAILED, silent, FAILED).up is False
-    assert tracker(FAILED, FAILED, FAILED, OK, silent, OK).up is True
-    assert tracker(OK, *[silent] * 10).up is True
-
-
-def test_a_broken_row_changes_the_verdict() -> None:
-    assert tracker(OK, FAILED, FAILED, OK, FAILED, FAILED).up is True
-    assert tracker(FAILED, FAILED, FAILED, OK, FAILED, OK).up is False
-
-
-@pytest.mark.parametrize("counts", [(0, 2), (3, 0)])
-def test_a_tracker_that_could_not_judge_is_accepted(counts: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        ProbeTracker(*counts)
-
-
-# The judge
+from health.outcome import OK, FailureReason, Outcome, OutcomeKind
+from health.probe import ProbeJudge, ProbeTracker
+from tests.unit.scene import FAILED, THROTTLED
 
 
 class Bench:
@@ -212,6 +155,45 @@ def test_a_call_that_did_not_go_well_keeps_a_circuit_closed_that_probes_call_dow
         permit.settle(OK if slow else FAILED, bench.now)
         bench.probe(FAILED)
     assert (bench.state(), bench.breaker.trip_reason) == (CircuitState.OPEN, TransitionReason.PROBE)
+
+
+def test_the_end_of_a_stream_that_began_before_an_outage_refutes_the_probes() -> None:
+    bench = Bench()
+    permit = bench.breaker.acquire(bench.now)
+    permit.content(bench.now + 0.05)
+    bench.wait(0.1)
+    bench.probe(FAILED, FAILED)
+    permit.settle(OK, bench.now)
+    bench.probe(FAILED)
+    assert bench.state() is CircuitState.OPEN
+
+
+def test_probes_that_failed_with_a_success_between_open_a_circuit_that_traffic_has_closed() -> None:
+    bench = Bench()
+    bench.probe(FAILED, FAILED, FAILED)
+    bench.wait(5.1)
+    bench.call(OK)
+    bench.wait(0.1)
+    bench.probe(FAILED, FAILED, OK, FAILED, FAILED)
+    assert bench.state() is CircuitState.CLOSED
+    bench.probe(FAILED)
+    assert bench.state() is CircuitState.OPEN
+
+
+def test_an_upstream_that_dies_as_traffic_ceases_is_not_doubted() -> None:
+    """The verdict DOWN came while traffic refuted it; what is wanted then is the next results, and soon."""
+    bench = Bench()
+    bench.probe(FAILED)
+    bench.call(OK)
+    bench.probe(FAILED)
+    bench.call(OK)
+    bench.probe(FAILED)
+    assert (bench.judge.is_down, bench.judge.in_doubt) == (False, False)
+    bench.probe(FAILED)
+    assert (bench.judge.is_down, bench.judge.in_doubt) == (False, True)
+    bench.probe(FAILED)
+    assert (bench.judge.is_down, bench.judge.in_doubt) == (True, False)
+    assert bench.state() is CircuitState.OPEN
 
 
 def test_a_probe_that_is_wrong_ends_trials_that_go_well() -> None:
