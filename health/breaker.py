@@ -133,9 +133,11 @@ class CircuitBreaker(StateMachine):
 
     def admits(self, now: float) -> bool:
         """Whether `acquire` would give a permit at `now`. Changes nothing."""
+        if self.config.observe_only:
+            return True
         if self.judged_state is _OPEN:
-            return self.config.observe_only or self._has_elapsed(now)
-        return self.config.observe_only or (self._has_room(now) and self.admission.admits(now))
+            return self._has_elapsed(now)
+        return self._has_room(now) and self.admission.admits(now)
 
     def _has_room(self, now: float) -> bool:
         """Whether a call may pass if it is nobody's turn to be kept back."""
@@ -223,7 +225,8 @@ class CircuitBreaker(StateMachine):
         if permit.trial:
             self._trials.pop(permit, None)
             self._slow_trials -= permit.place is not None
-        slow = permit.place is not None or self._is_slow(permit, now, latency)
+        answered_at = permit.answered_at(now)
+        slow = permit.place is not None or self._is_slow(permit.started_at, answered_at, latency)
         kind = outcome.kind
         failed = kind is _FAILED or kind is _MISCONFIGURED
         ran_on = kind is _NEUTRAL and outcome.reason in _RAN_ON
@@ -236,7 +239,6 @@ class CircuitBreaker(StateMachine):
         elif kind is _OK:
             if self._storage.counter:
                 self._storage.reset_counter()
-            answered_at = now if permit.content_at is None else permit.content_at
             if answered_at > self.last_success_at and not slow:
                 self.last_success_at = answered_at
         elif not (slow and ran_on):
@@ -246,11 +248,9 @@ class CircuitBreaker(StateMachine):
         self._count(permit, now, failed, slow)
         return True
 
-    def _is_slow(self, permit: Permit, now: float, latency: float | None) -> bool:
+    def _is_slow(self, start: float, end: float, latency: float | None = None) -> bool:
         threshold = self.config.slow_call_seconds
-        if latency is not None:
-            return latency > threshold
-        return self._outlasts(permit.started_at, now if permit.content_at is None else permit.content_at, threshold)
+        return self._outlasts(start, end, threshold) if latency is None else latency > threshold
 
     def _outlasts(self, start: float, end: float, limit: float) -> bool:
         # What the upstream said while nobody here was listening was not late.
@@ -286,7 +286,7 @@ class CircuitBreaker(StateMachine):
         """Count each call that has passed the threshold without content, in the order of their starts."""
         while self._not_slow_yet:
             permit = next(iter(self._not_slow_yet))
-            slow = self._is_slow(permit, now, None)
+            slow = self._is_slow(permit.started_at, permit.answered_at(now))
             if permit.content_at is None and not slow:
                 return  # nor is any that started after it
             if slow:

@@ -34,6 +34,10 @@ class Permit:
         if self.content_at is None:
             self.content_at = now
 
+    def answered_at(self, now: float) -> float:
+        """When the first content came; `now` while there is none."""
+        return now if self.content_at is None else self.content_at
+
     def settle(self, outcome: Outcome, now: float) -> bool:
         """Hand the result to the circuit. Returns False, and does nothing, when the permit was settled before."""
         return self.circuit.settle(self, outcome, now)

@@ -77,7 +77,7 @@ class Prober:
     async def _probe(self) -> float:
         started_at = self._clock()
         self._budget.spend(started_at)
-        outcome = await self._outcome()
+        outcome = await self._outcome(started_at)
         now = self._clock()
         verdict = self._judge.record(outcome, started_at, now)
         up = self._judge.tracker.up
@@ -93,8 +93,7 @@ class Prober:
         self._held_back = least > wanted or (self._held_back and least > 0)
         return NextProbe(max(wanted, least), self._budget.remaining(now), self._held_back)
 
-    async def _outcome(self) -> Outcome:
-        started_at = self._clock()
+    async def _outcome(self, started_at: float) -> Outcome:
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._check()

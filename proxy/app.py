@@ -303,9 +303,10 @@ class App:
     def _review_throttles(self) -> None:
         now = self._clock()
         for upstream, model, circuit in self._circuits:
-            spilled, accepted = circuit.spilled_share(now), circuit.admission.throttle.accept_ratio(now)
+            spilled = circuit.spilled_share(now)
             if (throttled := spilled > 0) is not ((upstream, model) in self._throttled):
                 (self._throttled.add if throttled else self._throttled.discard)((upstream, model))
+                accepted = circuit.admission.throttle.accept_ratio(now)
                 self._hub.emit(events.ThrottleChanged(upstream, model, throttled, spilled, accepted))
 
     async def _poll(self) -> None:

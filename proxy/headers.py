@@ -129,8 +129,10 @@ def proxy_status(failures: Iterable[tuple[str, FailureReason, int | None]]) -> s
 
 def retry_after(value: str | None) -> float | None:
     """The seconds that a Retry-After (RFC 9110 10.2.3) asks for, as a number or as a date; None for anything else."""
-    if value is None or re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", value):
-        return float(value) if value is not None else None
+    if value is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", value):
+        return float(value)
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, OverflowError):

@@ -38,6 +38,16 @@ class Bench:
         return self.breaker.circuit_state
 
 
+def brought_back() -> Bench:
+    """Called down by the probes, and closed again by traffic."""
+    bench = Bench()
+    bench.probe(FAILED, FAILED, FAILED)
+    bench.wait(5.1)
+    bench.call(OK)
+    assert bench.state() is CircuitState.CLOSED
+    return bench
+
+
 def test_an_outage_without_traffic_leaves_the_circuit_closed() -> None:
     bench = Bench()
     bench.probe(OK, FAILED, FAILED)
@@ -124,12 +134,7 @@ def test_a_probe_closes_a_circuit() -> None:
 
 
 def test_a_probe_that_is_wrong_makes_a_circuit_flap_that_traffic_has_closed() -> None:
-    bench = Bench()
-    bench.probe(FAILED, FAILED, FAILED)
-    bench.wait(5.1)
-    for _ in range(bench.breaker.config.trial_calls):
-        bench.breaker.acquire(bench.now).settle(OK, bench.now)
-    assert bench.state() is CircuitState.CLOSED
+    bench = brought_back()
     bench.wait(11)  # the ramp
     for _ in range(5):
         bench.call(OK)
@@ -169,10 +174,7 @@ def test_the_end_of_a_stream_that_began_before_an_outage_refutes_the_probes() ->
 
 
 def test_probes_that_failed_with_a_success_between_open_a_circuit_that_traffic_has_closed() -> None:
-    bench = Bench()
-    bench.probe(FAILED, FAILED, FAILED)
-    bench.wait(5.1)
-    bench.call(OK)
+    bench = brought_back()
     bench.wait(0.1)
     bench.probe(FAILED, FAILED, OK, FAILED, FAILED)
     assert bench.state() is CircuitState.CLOSED
@@ -239,12 +241,7 @@ def test_a_healthy_upstream_is_kept_out_for_ever_by_a_probe_that_is_wrong() -> N
 
 
 def test_an_upstream_that_dies_after_traffic_has_ceased_is_taken_for_well() -> None:
-    bench = Bench()
-    bench.probe(FAILED, FAILED, FAILED)
-    bench.wait(5.1)
-    for _ in range(bench.breaker.config.trial_calls):
-        bench.breaker.acquire(bench.now).settle(OK, bench.now)
-    assert bench.state() is CircuitState.CLOSED
+    bench = brought_back()
     bench.wait(1)
     bench.probe(FAILED, FAILED)
     assert bench.state() is CircuitState.CLOSED
