@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from proxy.cleaning import Inside, Unfenced, WithoutPrefix, WithoutSuffix
+from proxy.cleaning import Inside, Unfenced
+from proxy.layout import Indented, OneLineEnd, WindowsLineEnd, line_end
+from proxy.repetition import WithoutPrefix, WithoutSuffix
 from proxy.stops import Stops
 
 if TYPE_CHECKING:
@@ -206,20 +208,46 @@ Examples:
 """The same for every request: what is asked, by which rules, and examples in the form of real requests."""
 
 
+def _is_of_whole_lines(prefix: str, suffix: str) -> bool:
+    return prefix[-1:] in ("", "\n") and suffix[:1] not in ("", "\n", "\r")
+
+
+class _Stage(Protocol):
+    def feed(self, text: str) -> str: ...
+    def finish(self) -> str: ...
+
+
 class Cleaner:
     """Takes the code to insert from the text of an answer to `prompt(hole)`.
 
     In this order: the text inside the tags, without a code fence around it, without what it repeats of the code before
-    the hole and after it, up to the caller's stops and limit.
+    the hole, indented as that code, without what it repeats of the code after the hole, with the file's line ends, up to
+    the caller's stops and limit.
     """
 
     __slots__ = ("_inside", "_stages", "_stops")
 
-    def __init__(self, hole: Hole, *, stops: Sequence[str], max_tokens: int | None) -> None:
-        """`stops` and `max_tokens` are the caller's; None is no limit."""
-        self._inside = Inside(*_tags(*_shown(hole)).completion)
-        self._stops = Stops(stops, max_tokens)
-        self._stages = (self._inside, Unfenced(), WithoutPrefix(hole.prefix), WithoutSuffix(hole.suffix), self._stops)
+    def __init__(self, hole: Hole, *, stops: Sequence[str], max_tokens: int | None, already: str = "") -> None:
+        """`stops` and `max_tokens` are the caller's; None is no limit.
+
+        `already` is what the caller has of an answer that broke off and that this one goes on with. It is part of the
+        hole's prefix; for the stops, the limit and the brackets it is part of the answer, too.
+        """
+        prefix, suffix = _shown(hole)
+        end = line_end(prefix + suffix)
+        if end == "\r\n":
+            prefix, suffix = prefix.replace(end, "\n"), suffix.replace(end, "\n")
+            # A stop that is meant as a blank line is one in any file.
+            stops = [*stops, *(stop.replace(end, "\n").replace("\n", end) for stop in stops)]
+        self._inside = Inside(*_tags(prefix, suffix).completion)
+        self._stops = Stops(stops, max_tokens, already=already)
+        self._stages: list[_Stage] = [self._inside, Unfenced(whole_lines=_is_of_whole_lines(prefix, suffix))]
+        if end:
+            self._stages.append(OneLineEnd())
+        self._stages += (WithoutPrefix(prefix), Indented(prefix), WithoutSuffix(suffix, prefix=prefix, already=already))
+        if end == "\r\n":
+            self._stages.append(WindowsLineEnd())
+        self._stages.append(self._stops)
 
     def feed(self, text: str) -> str:
         """The code that may be sent on now, often ""."""

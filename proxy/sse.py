@@ -7,17 +7,21 @@ line ends an event, several `data` lines are one event's, and an event that the 
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 LARGEST_EVENT = 1 << 20
-"""Bytes of one line, or of one event's data, beyond which a stream is taken for broken; completions have kilobytes."""
+"""Bytes of one event beyond which a stream is taken for broken; completions have kilobytes."""
 
 _BOM = b"\xef\xbb\xbf"
-_LINE_ENDS = b"\r\n"
+# Two line ends, one after the other. A CR ends its line at once, lest an event wait for the next piece; an LF that
+# follows it is then the empty beginning of the next event, and does no harm there.
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_LONGEST_END = 4
 
 
 class EventTooLarge(ValueError):
-    """A line or an event is longer than the limit. The reader that raised it has lost its place."""
+    """An event is longer than the limit. The reader that raised it has lost its place."""
 
 
 class Event(NamedTuple):
@@ -32,71 +36,61 @@ class Event(NamedTuple):
 class SSEReader:
     """Reads events from a stream, whatever the pieces it comes in."""
 
-    __slots__ = ("_after_cr", "_at_start", "_data", "_limit", "_name", "_pieces", "_room", "_size")
+    __slots__ = ("_at_start", "_held", "_limit", "_searched")
 
     def __init__(self, *, limit: int = LARGEST_EVENT) -> None:
         """`limit`, in bytes, bounds what the reader remembers."""
         self._limit = limit
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._data: list[bytes] = []
-        self._room = limit
-        self._name = ""
+        self._held = bytearray()
+        self._searched = 0
         self._at_start = True
-        self._after_cr = False
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises EventTooLarge."""
-        if self._after_cr and data:
-            # A CR ends its line at once, lest an event wait for the next piece; the LF that may follow belongs to it.
-            data = data.removeprefix(b"\n")
-            self._after_cr = False
-        if not data:
-            return []
-        lines = data.splitlines()
-        last = data[-1]
-        self._after_cr = last == 13
-        unfinished = b"" if last in _LINE_ENDS else lines.pop()
-        events: list[Event] = []
-        if lines:
-            if self._pieces:
-                lines[0] = b"".join((*self._pieces, lines[0]))
-                self._pieces.clear()
-                self._size = 0
-            self._read(lines, events)
-        if unfinished:
-            self._pieces.append(unfinished)
-            self._size += len(unfinished)
-            if self._size > self._limit:
-                raise EventTooLarge(f"a line of more than {self._limit} bytes")
-        return events
+        return [found for _, found in self.blocks(data) if found is not None]
 
-    def _read(self, lines: list[bytes], events: list[Event]) -> None:
+    def blocks(self, data: bytes) -> list[tuple[bytes, Event | None]]:
+        """What `data` completes: the raw bytes of each event, its end included, and the event.
+
+        None stands for bytes that are no event, as a comment. Raises EventTooLarge.
+        """
+        self._held += data
+        blocks: list[tuple[bytes, Event | None]] = []
+        begin = 0
+        for end in _EVENT_END.finditer(self._held, self._searched):
+            raw = bytes(self._held[begin : end.end()])
+            begin = end.end()
+            if len(raw) > self._limit:
+                raise EventTooLarge(f"an event of {len(raw)} bytes")
+            blocks.append((raw, self.parse(raw)))
+        del self._held[:begin]
+        if len(self._held) > self._limit:
+            raise EventTooLarge(f"an event of more than {self._limit} bytes")
+        self._searched = max(0, len(self._held) - _LONGEST_END)
+        return blocks
+
+    def rest(self) -> bytes:
+        """The bytes of an event that has no end yet, which are forgotten."""
+        rest = bytes(self._held)
+        self._held.clear()
+        self._searched = 0
+        return rest
+
+    def parse(self, raw: bytes) -> Event | None:
+        """The event in `raw`; None where it holds none."""
         if self._at_start:
             self._at_start = False
-            lines[0] = lines[0].removeprefix(_BOM)
-        for line in lines:
-            if line:
-                self._field(line)
-                continue
-            if self._data:
-                events.append(Event(self._name, self._data[0] if len(self._data) == 1 else b"\n".join(self._data)))
-                self._data.clear()
-                self._room = self._limit
-            self._name = ""
-
-    def _field(self, line: bytes) -> None:
-        if len(line) > self._limit:
-            raise EventTooLarge(f"a line of {len(line)} bytes")
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            value = value.removeprefix(b" ")
-            self._room -= len(value) + 1
-            if self._room < 0:
-                raise EventTooLarge(f"an event of more than {self._limit} bytes")
-            self._data.append(value)
-        elif field == b"event":
-            self._name = value.removeprefix(b" ").decode(errors="replace")
+            raw = raw.removeprefix(_BOM)
+        if raw.startswith(b"data: ") and raw.endswith(b"\n\n") and raw.find(b"\n", 0, -2) < 0 and b"\r" not in raw:
+            return Event("", raw[6:-2])
+        name, data = "", []
+        for line in raw.splitlines():
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                data.append(value.removeprefix(b" "))
+            elif field == b"event":
+                name = value.removeprefix(b" ").decode(errors="replace")
+        return Event(name, b"\n".join(data)) if data else None
 
 
 def event(data: bytes, name: str | None = None) -> bytes:

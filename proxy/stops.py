@@ -32,19 +32,27 @@ class Stops:
 
     What it lets through in all depends on the text alone, not on the pieces. The first stop is the one that ends first,
     as where a model stops in mid-answer; of two that end together, the longer.
+
+    An answer may go on where another has broken off. What the caller has of it by then counts as if it had been fed: a
+    stop may begin in it, and the limit holds for both together. It is never let through again.
     """
 
-    __slots__ = ("_held", "_room", "_stops", "capped", "stopped")
+    __slots__ = ("_had", "_held", "_room", "_stops", "capped", "stopped")
 
-    def __init__(self, stops: Sequence[str], max_tokens: int | None) -> None:
-        """`max_tokens` of None is no limit; an empty stop string stops nothing."""
+    def __init__(self, stops: Sequence[str], max_tokens: int | None, *, already: str = "") -> None:
+        """`max_tokens` of None is no limit; an empty stop string stops nothing. `already` is what the caller has."""
         self._stops = [stop for stop in stops if stop]
         self._room = None if max_tokens is None else max_tokens * CHARACTERS_PER_TOKEN
         self._held = ""
+        self._had = 0
+        """Characters at the beginning of what is held that the caller has."""
         self.stopped = False
         """A stop or the limit was reached: no more text will come."""
         self.capped = False
         """It was the limit."""
+        if already:
+            self.feed(already)
+            self._had = len(self._held)
 
     def feed(self, text: str) -> str:
         """The text that may be sent on now; what may yet turn out to be the beginning of a stop is held back."""
@@ -57,9 +65,9 @@ class Stops:
         start = self._first(text)
         if start >= 0:
             self.stopped = True
-            return self._within(text[:start])
+            return self._let(text[:start])
         keep = min(overlap_start(text, stop) for stop in self._stops)
-        passed = self._within(text[:keep])
+        passed = self._let(text[:keep])
         if not self.stopped:
             self._held = text[keep:]
         return passed
@@ -67,11 +75,17 @@ class Stops:
     def finish(self) -> str:
         """What was held back, now that nothing follows."""
         held, self._held = self._held, ""
-        return self._within(held)
+        return self._let(held)
 
     def _first(self, text: str) -> int:
         ends = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         return min(ends)[1] if ends else -1
+
+    def _let(self, text: str) -> str:
+        """Let go of `text`, which counts whole, but without what the caller has."""
+        had = min(self._had, len(text))
+        self._had -= had
+        return self._within(text)[had:]
 
     def _within(self, text: str) -> str:
         if self._room is None:

@@ -143,9 +143,9 @@ class SimulatedClaude(SimulatedProvider):
         """What the model writes when nothing stops it."""
         task = read_task(ask.text)
         if task is None:
-            text = model.chat("claude", ask.text)
+            text = self.author.chat(ask.text)
         else:
-            text = task.wrapped(model.complete("claude", task.prefix, task.suffix))
+            text = task.wrapped(self.author.complete(task.prefix, task.suffix))
         if self.decorate is not None:
             text = self.decorate(text)
         return text.removeprefix(ask.prefill)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +34,25 @@ def complete(provider: str, prefix: str, suffix: str) -> str:
 def chat(provider: str, text: str) -> str:
     """What `provider` answers to a conversation whose last message of the user is `text`."""
     return f"This is {provider} on question {_fingerprint(text)}: it depends on the value."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """The model of one provider: what it writes when nothing stops it, unless a test has its own words put there."""
+
+    provider: str
+    completes: Callable[[str, str], str] | None = None
+    """From prefix and suffix, the code for the hole, in place of `complete`."""
+    chats: Callable[[str], str] | None = None
+    """From the last text of the user, the answer, in place of `chat`."""
+
+    def complete(self, prefix: str, suffix: str) -> str:
+        """The code between `prefix` and `suffix`."""
+        return complete(self.provider, prefix, suffix) if self.completes is None else self.completes(prefix, suffix)
+
+    def chat(self, text: str) -> str:
+        """The answer to a conversation whose last message of the user is `text`."""
+        return chat(self.provider, text) if self.chats is None else self.chats(text)
 
 
 def tokens(text: str) -> int:

@@ -13,7 +13,7 @@ import ssl
 import zlib
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from types import TracebackType
@@ -24,6 +24,7 @@ from aiohttp import web
 from . import control
 from .delivery import GZIP, Delivery, accepts_gzip, gzipped
 from .faults import COMMON, Draw, Fault, FaultError
+from .model import Author
 from .record import RecordedRequest
 from .reply import HEALTHY, ProviderError, Rejected, Reply, compact, plan, whole
 
@@ -54,6 +55,10 @@ class SimulatedProvider(ABC):
         """Sent with every answer."""
         self.latency = 0.0
         """Seconds until the model has something to say when it is well."""
+        self.completes: Callable[[str, str], str] | None = None
+        """From prefix and suffix, what the model puts between them; None for `model.complete`."""
+        self.chats: Callable[[str], str] | None = None
+        """From the last text of the user, what the model answers; None for `model.chat`."""
         self._ssl_context = ssl_context
         self._draw: Draw | None = None
         self._address = ("127.0.0.1", 0)
@@ -110,6 +115,11 @@ class SimulatedProvider(ABC):
                     connection.transport.abort()
             await self._web.shutdown(timeout=1.0)
             self._web = None
+
+    @property
+    def author(self) -> Author:
+        """Who writes this provider's answers at present."""
+        return Author(provider=self.name, completes=self.completes, chats=self.chats)
 
     @property
     def port(self) -> int:

@@ -111,7 +111,7 @@ class SimulatedVertex(SimulatedProvider):
     def _generated(self, body: dict[str, Any], route: _Route) -> Reply:
         stop = body.get("stop") or ()
         generation = model.generate(
-            _text(body), (stop,) if isinstance(stop, str) else tuple(stop), body.get("max_tokens")
+            _text(self.author, body), (stop,) if isinstance(stop, str) else tuple(stop), body.get("max_tokens")
         )
         common = {"id": f"{next(self._ids):032x}", "created": int(time.time()), "model": body["model"]}
         read, written = model.tokens(_question(body)), model.tokens(generation.text)
@@ -147,12 +147,12 @@ def _google_error(error: ProviderError) -> dict[str, Any]:
     return {"code": error.status, "message": error.message, "status": error.kind, **details}
 
 
-def _text(body: dict[str, Any]) -> str:
+def _text(author: model.Author, body: dict[str, Any]) -> str:
     """What the model writes when nothing stops it."""
     if "messages" not in body:
-        return model.complete("vertex", body["prompt"], body.get("suffix") or "")
+        return author.complete(body["prompt"], body.get("suffix") or "")
     asked = [message for message in body["messages"] if message["role"] == "user"]
-    return model.chat("vertex", _content(asked[-1]) if asked else "")
+    return author.chat(_content(asked[-1]) if asked else "")
 
 
 def _question(body: dict[str, Any]) -> str:

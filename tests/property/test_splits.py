@@ -128,6 +128,10 @@ def answers_to(draw: st.DrawFn, hole: Hole) -> str:
     return prompt.opening_tag + repeated + draw(code) + following + draw(st.sampled_from(["", prompt.closing_tag]))
 
 
+begun = st.just("") | code
+"""What the caller has of an answer that broke off."""
+
+
 def passed(stage: fim.Cleaner | Stops, pieces: Sequence[str]) -> tuple[str, bool, bool]:
     """What a stage lets through when it is left as soon as it wants no more."""
     text = ""
@@ -153,14 +157,30 @@ class TestText:
         assert limit is None or len(sent) <= limit * CHARACTERS_PER_TOKEN
 
     @many
-    @given(data=st.data(), hole=holes, stops=stop_lists, limit=limits, places=places)
-    def test_the_inserted_code_depends_on_the_pieces(
-        self, data: st.DataObject, hole: Hole, stops: list[str], limit: int | None, places: list[int]
+    @given(text=code, stops=stop_lists, limit=limits, places=places)
+    def test_an_answer_that_goes_on_is_not_the_whole_one(
+        self, text: str, stops: list[str], limit: int | None, places: list[int]
     ) -> None:
+        whole = passed(Stops(stops, limit), [text])
+        for at in range(len(text) + 1):
+            had, rest = text[:at], text[at:]
+            going_on = passed(Stops(stops, limit, already=had), [rest])
+            assert going_on[1:] == whole[1:]
+            # What the caller has cannot be taken back, be it the beginning of a stop or the whole of one.
+            assert had + going_on[0] == max(had, whole[0], key=len)
+            assert passed(Stops(stops, limit, already=had), cut(rest, places)) == going_on
+            assert passed(Stops(stops, limit, already=had), list(rest)) == going_on
+
+    @many
+    @given(data=st.data(), hole=holes, stops=stop_lists, limit=limits, places=places, already=begun)
+    def test_the_inserted_code_depends_on_the_pieces(
+        self, data: st.DataObject, hole: Hole, stops: list[str], limit: int | None, places: list[int], already: str
+    ) -> None:
+        hole = Hole(hole.prefix + already, hole.suffix)
         answer = data.draw(answers | answers_to(hole))
 
         def inserted(pieces: Sequence[str]) -> tuple[str, bool, bool]:
-            return passed(fim.Cleaner(hole, stops=stops, max_tokens=limit), pieces)
+            return passed(fim.Cleaner(hole, stops=stops, max_tokens=limit, already=already), pieces)
 
         whole = inserted([answer])
         assert inserted(cut(answer, places)) == whole

@@ -286,6 +286,25 @@ class TestStops:
         assert cleaner.finish() == ""
 
 
+class TestAnAnswerThatGoesOn:
+    """`already` is what another provider sent before it broke off; it stands in the prefix."""
+
+    def going_on(self, answer: str, already: str, suffix: str = "", *, stops: tuple[str, ...] = ()) -> str:
+        cleaner = fim.Cleaner(Hole(f"x = {already}", suffix), stops=stops, max_tokens=4, already=already)
+        return cleaner.feed(f"<COMPLETION>{answer}</COMPLETION>") + cleaner.finish()
+
+    def test_a_bracket_that_was_open_at_the_break_is_not_closed(self) -> None:
+        assert self.going_on("a)", "f(", ")\n") == "a)"
+        assert self.going_on("a)", "f", ")\n") == "a"
+
+    def test_the_begun_line_is_sent_again(self) -> None:
+        assert self.going_on("x = abc", "ab") == "c"
+
+    def test_a_stop_and_the_limit_begin_anew(self) -> None:
+        assert self.going_on(")\n", "f()", stops=("))",)) == ""
+        assert self.going_on("y" * 20, "x" * 10) == "y" * 6
+
+
 class TestStream:
     @pytest.mark.parametrize("answer", [" " * 100_000, "```" * 100_000, "\n" * 100_000, ")" * 10_000, " x" * 50_000])
     def test_an_answer_keeps_the_clean_up_busy(self, answer: str) -> None:

@@ -71,6 +71,36 @@ def test_an_answer_that_fits_counts_as_cut_because_more_was_written_after_the_st
     assert through("xxxx;yyyyyyyy", ";", max_tokens=1) == ("xxxx", True, False)
 
 
+class TestAnAnswerThatGoesOn:
+    """`already` is what another provider sent before it broke off."""
+
+    def test_a_stop_that_began_before_the_break_is_passed_over(self) -> None:
+        stage = Stops(["\n\n"], None, already="a\n")
+        assert (stage.feed("\nb"), stage.stopped, stage.capped) == ("", True, False)
+
+    def test_the_beginning_of_a_stop_is_sent_again(self) -> None:
+        stage = Stops(["\n\n"], None, already="a\n")
+        assert stage.feed("b") + stage.finish() == "b"
+        stage = Stops(["abcd"], None, already="ab")
+        assert (stage.feed("c"), stage.finish()) == ("", "c")
+
+    def test_text_before_a_stop_is_lost(self) -> None:
+        stage = Stops(["abcd", "cx"], None, already="ab")
+        assert (stage.feed("c"), stage.feed("x"), stage.stopped) == ("", "", True)
+        stage = Stops(["abcd", "x"], None, already="ab")
+        assert (stage.feed("c"), stage.feed("x"), stage.stopped) == ("", "c", True)
+
+    def test_an_answer_that_had_passed_its_stop_goes_on(self) -> None:
+        stage = Stops(["\n\n"], None, already="a\n\nb")
+        assert (stage.stopped, stage.feed("c"), stage.finish()) == (True, "", "")
+
+    def test_the_limit_begins_anew(self) -> None:
+        stage = Stops([], 1, already="abc")
+        assert (stage.feed("de"), stage.stopped, stage.capped) == ("d", True, True)
+        assert Stops([], 1, already="abcde").capped
+        assert not Stops([], 1, already="abcd").stopped
+
+
 @pytest.mark.parametrize(
     ("text", "target", "start"),
     [("abc", "cd", 2), ("abc", "bc", 1), ("aaa", "aab", 1), ("abc", "x", 3), ("abc", "", 3), ("", "a", 0)],

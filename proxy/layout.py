@@ -1,0 +1,124 @@
+"""Line ends and indentation: an answer's own are not always those of the file.
+
+Pure, and by the rules of `proxy/cleaning.py`: stages that decide only on what later text cannot change.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def line_end(code: str) -> str:
+    """The line end of all lines of `code`, "\\n" or "\\r\\n"; "" if it has none or several."""
+    lines = code.count("\n")
+    windows = code.count("\r\n")
+    if not lines or windows not in (0, lines):
+        return ""
+    return "\r\n" if windows else "\n"
+
+
+class OneLineEnd:
+    """Makes every line end "\\n", whatever the answer has."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """The text whose line ends are known."""
+        text = self._held + text
+        self._held = "\r" if text.endswith("\r") else ""
+        return text.removesuffix("\r").replace("\r\n", "\n")
+
+    def finish(self) -> str:
+        """A last "\\r"."""
+        held, self._held = self._held, ""
+        return held
+
+
+class WindowsLineEnd:
+    """Makes every "\\n" a "\\r\\n"."""
+
+    __slots__ = ()
+
+    def feed(self, text: str) -> str:
+        """All of it."""
+        return text.replace("\n", "\r\n")
+
+    def finish(self) -> str:
+        """Nothing is held back."""
+        return ""
+
+
+_HEADER = re.compile(
+    r"(?:(?:async )?(?:def \w+ ?\(.*|for .+ in .+|with .+)|class \w+.*|(?:if|elif|while|match|case|except) .+"
+    r"|try|else|finally|except):\Z"
+)
+_LONGEST_HEADER = 300
+
+
+class Indented:
+    """Gives a block the indentation of the cursor's line, where the answer has begun at the margin instead.
+
+    That is certain only where the first line demands a deeper one after it, as `if x:` does, and the next is not as deep
+    as the cursor's own. Text in strings is left alone.
+    """
+
+    __slots__ = ("_at_line_start", "_first", "_held", "_indentation", "_is_decided")
+
+    def __init__(self, prefix: str) -> None:
+        begun = prefix.rpartition("\n")[2]
+        is_text = any(prefix.count(quotes) % 2 for quotes in ('"""', "'''"))
+        self._indentation = begun if begun.isspace() and not is_text else ""
+        self._is_decided = not self._indentation
+        self._first = ""
+        self._held = ""
+        self._at_line_start = False
+
+    def feed(self, text: str) -> str:
+        """The text with its indentation; the line end of a first line that opens a block waits for the next line."""
+        if not self._indentation:
+            return text
+        if self._is_decided:
+            return self._indented(text)
+        if not self._held:
+            before, found, after = text.partition("\n")
+            self._first += before[:_LONGEST_HEADER]
+            if not found:
+                return text
+            if len(self._first) > _LONGEST_HEADER or not _HEADER.match(self._first.strip()):
+                self._indentation = ""
+                return text
+            self._held, text = "\n", after
+        else:
+            before = ""
+        self._held += text
+        return before + self._decide()
+
+    def finish(self) -> str:
+        """The line end that waited."""
+        held, self._held = self._held, ""
+        return held
+
+    def _decide(self) -> str:
+        held = self._held
+        if held.isspace() and len(held) <= _LONGEST_HEADER:
+            return ""
+        self._held = ""
+        solid = held.lstrip()
+        own = held[: len(held) - len(solid)].rpartition("\n")[2]
+        self._is_decided = True
+        if not own or not self._indentation.startswith(own):
+            self._indentation = ""
+            return held
+        return self._indented(held)
+
+    def _indented(self, text: str) -> str:
+        lines = text.split("\n")
+        for at, line in enumerate(lines):
+            self._at_line_start = self._at_line_start or at > 0
+            if self._at_line_start and (line and not line.isspace()):
+                lines[at] = self._indentation + line
+                self._at_line_start = False
+        return "\n".join(lines)
