@@ -25,6 +25,8 @@ from proxy.admin import admin_application
 from proxy.callers import Callers
 from proxy.dialects.codestral import Codestral
 from proxy.failover import Failover, Timeouts
+from proxy.front import MistralFront
+from proxy.intake import Intake
 from proxy.logs import EventLog
 from proxy.metrics import Metrics
 from proxy.override import OverrideBoard, OverrideFile, OverrideMode
@@ -151,9 +153,18 @@ class App:
     # --- the data path
 
     def _make_listener(self) -> DataListener:
-        timeouts = self._settings.timeouts
+        timeouts, vertex = self._settings.timeouts, self._settings.vertex
+        front = None if vertex.front is None else MistralFront(*vertex.front)
+        callers = Callers(self._settings, clock=self._clock)
         return DataListener(
-            callers=Callers(self._settings, clock=self._clock),
+            intake=Intake(
+                callers,
+                front,
+                stream_mode=self._settings.stream_mode,
+                largest_body=self._settings.max_body_bytes,
+                total_seconds=timeouts.total_seconds,
+            ),
+            callers=callers,
             plan=self._plan,
             failover=Failover(
                 self._providers.upstreams,
@@ -163,11 +174,9 @@ class App:
                 self._clock,
                 self._lag.between,
             ),
-            dialect=self._dialect,
             emit=self._hub.emit,
             clock=self._clock,
             total_seconds=timeouts.total_seconds,
-            largest_body=self._settings.max_body_bytes,
         )
 
     def _plan(self, model: str, key: bytes) -> Plan:

@@ -19,7 +19,7 @@ _PROSE = re.compile(
     r"|This (?:is|will|should|completes|adds|fills|returns|continues)\b"
     r"|Th(?:e|is) (?:code|cursor|completion|function|file|missing)\b)"
 )
-_INTRODUCTIONS = ("Here is", "Here are", "Here's", "Here\u2019s", "Sure", "Certainly", "Of course", "The completed code")
+_INTRODUCTIONS = ("Here is", "Here are", "Here's", "Here\u2019s", "Sure", "Certainly", "Of course", "The completed")
 _INTRODUCTION = re.compile(rf"\s{{0,20}}(?:{'|'.join(_INTRODUCTIONS)})[^\n]{{0,200}}")
 _AFTERWORD = re.compile(r"\n[ \t]{0,20}\r?\n(?=[A-Z])")
 
@@ -149,7 +149,7 @@ class _Fence(Enum):
 
 
 class Unfenced:
-    """Takes off a Markdown code fence that stands around the whole, and drops what stands before and after the fence."""
+    """Takes off a Markdown code fence that stands around the whole, and drops what stands before and after it."""
 
     __slots__ = ("_fence", "_held", "_let_go", "_lines")
 

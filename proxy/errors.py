@@ -32,6 +32,15 @@ def google_error(code: int, message: str, *, field: str | None = None) -> bytes:
 
 def google_status(body: bytes) -> str | None:
     """The `status` of a Google-shaped error body, an array of one included; None for anything else."""
+    return _text_in(body, "status")
+
+
+def google_message(body: bytes) -> str | None:
+    """The `message` of a Google-shaped error body, an array of one included; None for anything else."""
+    return _text_in(body, "message")
+
+
+def _text_in(body: bytes, field: str) -> str | None:
     try:
         error = json.loads(body)
     except (ValueError, RecursionError):
@@ -39,6 +48,6 @@ def google_status(body: bytes) -> str | None:
     if isinstance(error, list) and error:
         error = error[0]
     if isinstance(error, dict) and isinstance(error := error.get("error"), dict):
-        status = error.get("status")
-        return status if isinstance(status, str) else None
+        text = error.get(field)
+        return text if isinstance(text, str) else None
     return None

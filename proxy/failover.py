@@ -7,19 +7,20 @@ is asked last, once, because a request that would be lost has nothing to lose. N
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from health.breaker import CallRefused, Throttled
 from health.lag import no_lag
 from health.outcome import FailureReason, Outcome, OutcomeKind
-from proxy.dialects.base import InvalidRequest
 from proxy.events import AttemptEnded, CapacityRefused, FailedOver, Spilled, StaleResult, TokensUsed
 from proxy.routing import refusal_reason
-from proxy.upstreams.base import AttemptFailed, Limits
+from proxy.served import Failure, NothingServed, Served
+from proxy.splice import Splice
+from proxy.upstreams.base import LARGEST_ANSWER, AttemptFailed, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 
     from health.breaker import CircuitBreaker, Permit
     from health.circuits import Circuits
@@ -34,56 +35,6 @@ class Timeouts:
 
     first_byte: float
     idle: float
-
-
-@dataclass(slots=True)
-class Served:
-    """A reply that is fit to be sent, and why this upstream gives it. `end` must be called once, when it is sent."""
-
-    upstream: str
-    model: str
-    """The model that the caller asked for."""
-    reason: str
-    reply: Reply
-    failures: list[Failure]
-    end: Callable[[Outcome], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An attempt that did not serve."""
-
-    upstream: str
-    failed: AttemptFailed
-
-
-class NothingServed(Exception):
-    """No upstream could serve. `failures` are the attempts in their order; `unable` those that could not be asked.
-
-    `retry_after` is in seconds.
-    """
-
-    def __init__(self, failures: list[Failure], unable: list[Failure], retry_after: float) -> None:
-        super().__init__(f"{len(failures)} attempts failed")
-        self.failures = failures
-        self.unable = unable
-        self.retry_after = retry_after
-
-    @property
-    def reason(self) -> FailureReason:
-        """Why the last attempt failed, or could not be made."""
-        return (self.failures or self.unable)[-1].failed.reason
-
-    @property
-    def answer(self) -> Failure | None:
-        """The last answer that an upstream gave and that may be shown."""
-        return next((failure for failure in reversed(self.failures) if failure.failed.reply is not None), None)
-
-    @property
-    def invalid(self) -> InvalidRequest | None:
-        """What is wrong with the request, where only that kept an upstream from being asked."""
-        causes = (failure.failed.__cause__ for failure in self.unable)
-        return next((cause for cause in causes if isinstance(cause, InvalidRequest)), None)
 
 
 # What more time, or another moment, may repair; an upstream that failed in any other way would fail again.
@@ -131,7 +82,19 @@ class Failover:
         self._lag = lag
 
     async def serve(self, call: Call, plan: Plan) -> Served:
-        """The first answer that is fit to be sent. Raises NothingServed; never takes longer than the total time."""
+        """The first answer that is fit to be sent; a stream that breaks off later is finished where it can be.
+
+        Raises NothingServed; never takes longer than the total time.
+        """
+        served = await self._first(call, plan)
+        reply = served.reply
+        if reply.rest is None or reply.progress is None:
+            return served
+        splice = Splice(call, served, plan.order, self._first, self._emit)
+        spliced = replace(reply, rest=splice.rest(), known=splice.known)
+        return replace(served, reply=spliced, end=splice.end)
+
+    async def _first(self, call: Call, plan: Plan) -> Served:
         walk = _Walk(call, plan, [self._upstreams[name] for name in plan.order], reason=plan.reason)
         for upstream, forced in self._candidates(walk):
             try:
@@ -232,6 +195,8 @@ class Failover:
             limits.on_content = permit.content
         try:
             reply = await upstream.attempt(walk.call, limits)
+            if walk.call.atomic and reply.rest is not None:
+                await _hold(reply, reply.rest)
         except AttemptFailed as failed:
             self._settle(upstream.name, model, permit, failed.outcome, None, failed.detail)
             raise
@@ -253,7 +218,7 @@ class Failover:
             if reply.usage is not None:
                 self._emit(TokensUsed(upstream.name, reply.usage))
 
-        return Served(upstream.name, walk.call.route.model, walk.reason, reply, walk.failures, end)
+        return Served(upstream.name, walk.call.dialect, walk.call.route.model, walk.reason, reply, walk.failures, end)
 
     def _settle(
         self,
@@ -273,3 +238,27 @@ class Failover:
             if permit.circuit.stale_results > stale:
                 self._emit(StaleResult(upstream, label))
         self._emit(AttemptEnded(upstream, model, outcome, seconds_to_first_byte, detail))
+
+
+async def _hold(reply: Reply, rest: AsyncGenerator[bytes]) -> None:
+    """Wait for all of a stream, so that whatever is wrong with it is found before any of it is sent.
+
+    One that is larger than any answer should be goes on live. Raises AttemptFailed.
+    """
+    held = [reply.body]
+    size = len(reply.body)
+    try:
+        async for piece in rest:
+            held.append(piece)
+            size += len(piece)
+            if size > LARGEST_ANSWER:
+                break
+        else:
+            reply.rest = None
+    except BaseException:
+        await rest.aclose()
+        reply.close()
+        raise
+    reply.body = b"".join(held)
+    if reply.rest is None:
+        reply.close()

@@ -24,6 +24,7 @@ UPSTREAM = "x-completion-proxy-upstream"
 REASON = "x-completion-proxy-reason"
 CLIENT_TOKEN = "x-completion-proxy-token"  # noqa: S105 (the name of a header)
 ACTOR = "x-completion-proxy-actor"
+STREAM_MODE = "x-completion-proxy-stream"
 OWN_PREFIX = "x-completion-proxy-"
 PROXY_STATUS = "Proxy-Status"
 VIA = "1.1 completion-proxy"
@@ -75,10 +76,11 @@ def _connection_bound(headers: MultiMapping[str]) -> frozenset[str]:
     return HOP_BY_HOP | {token.strip().lower() for token in ",".join(named).split(",")}
 
 
-def to_vertex(headers: MultiMapping[str], authorization: str | None) -> CIMultiDict[str]:
+def to_vertex(headers: MultiMapping[str], authorization: str | None, *, plain: bool = False) -> CIMultiDict[str]:
     """The caller's headers as they go to Vertex: its own credential in place of `authorization` where that is given.
 
-    Content-Length is left to the transport, which frames the body anew.
+    `plain` asks for an answer that is not compressed. Content-Length is left to the transport, which frames the body
+    anew.
     """
     bound = _connection_bound(headers)
     sent: CIMultiDict[str] = CIMultiDict()
@@ -89,7 +91,7 @@ def to_vertex(headers: MultiMapping[str], authorization: str | None) -> CIMultiD
         if lower in {"host", "content-length", "authorization", "expect"}:
             continue
         if lower == "accept-encoding":
-            value = _inspectable(value)
+            value = "identity" if plain else _inspectable(value)
         sent.add(name, value)
     if authorization is not None:
         sent["Authorization"] = authorization

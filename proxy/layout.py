@@ -61,8 +61,8 @@ _LONGEST_HEADER = 300
 class Indented:
     """Gives a block the indentation of the cursor's line, where the answer has begun at the margin instead.
 
-    That is certain only where the first line demands a deeper one after it, as `if x:` does, and the next is not as deep
-    as the cursor's own. Text in strings is left alone.
+    That is certain only where the first line demands a deeper one after it, as `if x:` does, and the next is not even
+    deeper than the cursor's own. Text in strings is left alone.
     """
 
     __slots__ = ("_at_line_start", "_first", "_held", "_indentation", "_is_decided")
@@ -109,7 +109,8 @@ class Indented:
         solid = held.lstrip()
         own = held[: len(held) - len(solid)].rpartition("\n")[2]
         self._is_decided = True
-        if not own or not self._indentation.startswith(own):
+        # A comment may stand at any depth.
+        if not own or not self._indentation.startswith(own) or solid.startswith("#"):
             self._indentation = ""
             return held
         return self._indented(held)

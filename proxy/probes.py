@@ -37,9 +37,6 @@ _HEADERS = {
     "Accept-Encoding": "identity",
 }
 
-# Spellings of 2405 in a path are versions of one model name in the body.
-_BODY_MODELS = {"codestral@2405": "codestral", "codestral-2405": "codestral"}
-
 # For a backup that is asked through the primary's dialect the path never leaves the proxy.
 _ANY_PATH = ("probe", "global", "mistralai", "codestral-2")
 
@@ -53,7 +50,7 @@ def probe_call(target: ProbeTarget | None, dialect: Dialect, deadline: float) ->
     route = paths.parse(path)
     assert route is not None, path
     body = {
-        "model": _BODY_MODELS.get(model, model),
+        "model": paths.body_name(model),
         "prompt": _PREFIX,
         "suffix": _SUFFIX,
         "max_tokens": _MAX_TOKENS,

@@ -18,19 +18,29 @@ _LINES = 10
 _BLANKS = 200
 """Blanks and line ends at an answer's end that are held back."""
 
+_TELLING = 3
+"""Non-blank characters that are not equal by chance."""
+_SHORT = 8
+"""A line so short may stand in a block of its like, as `try:`."""
+
+_CLOSERS = frozenset(")]}\"'`;,")
 _WORD = re.compile(r"[^\W_]")
 _BEGINNING = re.compile(r"(?:#+|//+|/\*\*?|\*|-|--|<!--) \Z|(?:\"\"\"|''')\Z")
 """Signs that begin a line and that no line has twice."""
-_GOES_ON = re.compile(r"(?:[:{(\[=]|\S )\Z")
+_IS_UNFINISHED = re.compile(r"(?:[:{(\[=]|\S )\Z")
 """The end of a line that has no sense without more, or without a block."""
-_TAKES_NO_LINE_END = re.compile(r"(?:[(\[]|\S )\Z")
+_IS_OPEN = ("(", "[", "{", "=", "+", "&", "|")
+"""After these, an indented line goes on with more indentation."""
+_BLANK_END = re.compile(r"\S \Z")
+_IMPORT = re.compile(r"[ \t]*(?:import|from|use|using) ")
+"""Lines that often begin as the one before them."""
 
 
 def repetitions(prefix: str) -> list[str]:
     """The heads of an answer that would repeat the end of `prefix`, the longest first.
 
-    They are the last whole lines together with the begun one, or that alone, or its indentation; with the indentation of
-    the first of them or without, or all of them without the indentation that they have in common.
+    They are the last whole lines together with the begun one, or that alone, or its indentation; with the indentation
+    of the first of them or without, or all of them without the indentation that they have in common.
     """
     lines = prefix[-_NEAR:].rsplit("\n", _LINES)
     begun = lines[-1]
@@ -41,11 +51,12 @@ def repetitions(prefix: str) -> list[str]:
         block = lines[first:-1]
         words = {line for line in block if _WORD.search(line)}
         # Code that repeats itself may do so again.
-        if words and words.isdisjoint(lines[:first]):
+        if words.difference(lines[:first]):
             text = "\n".join(block)
-            found |= {f"{form}\n{begun}" for form in (text, text.lstrip(), textwrap.dedent(text))}
+            forms = {text, text.lstrip(), textwrap.dedent(text)} if len(text.strip()) > _SHORT else {text}
+            found |= {f"{form}\n{begun}" for form in forms}
             if begun.isspace():
-                found |= {f"{form}\n" for form in (text, text.lstrip(), textwrap.dedent(text))}
+                found |= {f"{form}\n" for form in forms}
     blocks = frozenset(found)
     if _WORD.search(begun):
         found |= {begun, begun.lstrip()}
@@ -59,7 +70,7 @@ def repetitions(prefix: str) -> list[str]:
         found |= {f"\n{repeat}" for repeat in ("", *found)}
     elif begun:
         found |= {f"\n{block}" for block in blocks}
-        if _GOES_ON.search(begun):
+        if _IS_UNFINISHED.search(begun):
             found |= {f"\n{begun}", f"\n{begun.lstrip()}"}
     return sorted(found, key=len, reverse=True)
 
@@ -68,15 +79,23 @@ class WithoutPrefix:
     """Takes off an answer's head what already stands before the hole: whole lines, the begun line, its indentation.
 
     Less than the begun line is left alone, for it may be meant; so are lines without a letter or a digit, as `}`, and
-    lines that the code has twice already.
+    lines that the code has twice already. A line end before it comes from the tag that stands on a line of its own, and
+    so does one where the line cannot end.
     """
 
-    __slots__ = ("_decided", "_held", "_repetitions", "_takes_no_line_end")
+    __slots__ = ("_begun", "_decided", "_held", "_repetitions", "_takes_no_line_end")
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, suffix: str) -> None:
         self._repetitions = repetitions(prefix)
         begun = prefix[-_NEAR:].rpartition("\n")[2]
-        self._takes_no_line_end = bool(_TAKES_NO_LINE_END.search(begun))
+        is_indented = begun[:1] in (" ", "\t")
+        is_in_a_line = bool(suffix[:_NEAR].partition("\n")[0].strip())
+        self._takes_no_line_end = bool(begun.strip()) and (
+            bool(_BLANK_END.search(begun)) or (is_indented and (is_in_a_line or begun.endswith(_IS_OPEN)))
+        )
+        # The next line may be the same; one that is the same and goes on is the begun one.
+        is_telling = len(begun.strip()) >= _TELLING and bool(_WORD.search(begun)) and not _IMPORT.match(begun)
+        self._begun = (f"\n{begun}", f"\n{begun.lstrip()}") if is_telling else ()
         self._held = ""
         self._decided = not begun and not self._repetitions
 
@@ -86,7 +105,11 @@ class WithoutPrefix:
             return text
         self._held += text
         held = self._held
-        if held == "\n" or any(len(repeat) > len(held) and repeat.startswith(held) for repeat in self._repetitions):
+        if (
+            held == "\n"
+            or any(len(repeat) > len(held) and repeat.startswith(held) for repeat in self._repetitions)
+            or any(begun.startswith(held) for begun in self._begun)
+        ):
             return ""
         return self._decide()
 
@@ -96,19 +119,19 @@ class WithoutPrefix:
 
     def _decide(self) -> str:
         self._decided = True
+        held = self._held
         for repeat in self._repetitions:
-            if self._held.startswith(repeat):
-                return self._held[len(repeat) :]
-        if self._takes_no_line_end and self._held[:1] == "\n" and not self._held[1:2].isspace():
-            return self._held[1:]
-        return self._held
+            if held.startswith(repeat):
+                return held[len(repeat) :]
+        for begun in self._begun:
+            if held.startswith(begun) and held[len(begun) :][:1] not in ("", "\n"):
+                return held[len(begun) :]
+        if self._takes_no_line_end and held[:1] == "\n" and not held[1:2].isspace() and held[1:2] not in _CLOSERS:
+            return held[1:]
+        return held
 
 
-_CLOSERS = frozenset(")]}\"'`;,")
 _OPENER = {")": "(", "]": "[", "}": "{"}
-_TELLING = 3
-_TELLING_BEGINNING = 8
-"""Non-blank characters that are not equal by chance, at the end of a line and before it."""
 _QUOTES = "\"'`"
 _STATEMENT = 24_000
 """Characters before the hole and after it whose brackets are counted."""
@@ -170,7 +193,7 @@ class WithoutSuffix:
             text = text[:-1]
         solid = text.rstrip(" \t")
         # One blank may be meant, as in a string, and several before a comment or a word that is aligned.
-        return solid if len(text) - len(solid) > 1 and self._suffix[0] in " \t([)]}.,:;" else text
+        return solid if len(text) - len(solid) > 1 and self._suffix[0] in " \t)]},;" else text
 
     def _splits_a_line(self, text: str) -> bool:
         """Whether the line end of `text` comes where the code around it needs none."""
@@ -184,16 +207,17 @@ class WithoutSuffix:
         before = "".join(self._before) + before
         if _CLOSERS.issuperset(solid):
             return not any(self._closes(closer, before, overlap) for closer in set(solid))
-        is_twice = (self._prefix + before).endswith(overlap) or self._suffix.startswith(
+        is_twice = (self._prefix + before).rstrip().endswith(overlap.strip()) or self._suffix.startswith(
             (overlap * 2, f"{overlap}\n{overlap}")
         )
-        if is_twice or len(set(solid)) == 1 < len(solid) or (overlap[0].isalnum() and before[-1:].isalnum()):
-            # The code repeats itself, or it is a ruler, or a word that ends like another.
+        if is_twice or len(set(solid)) == 1 < len(solid) or _is_inside(before[-1:], overlap[0]):
+            # The code repeats itself, or it is a ruler, or the end of a word or of an indentation.
             return False
-        ends_a_line = self._suffix[len(overlap) :].lstrip(" \t")[:1] in ("", "\n")
-        return len(solid) >= (_TELLING if ends_a_line else _TELLING_BEGINNING) or len(overlap.strip()) >= len(
-            self._line
-        )
+        if self._suffix[len(overlap) :].lstrip(" \t")[:1] not in ("", "\n"):
+            # The end of what is there may begin like the next line; that is none where whole lines stand before it.
+            solid = "".join(overlap.rpartition("\n")[0].split())
+            return bool(_WORD.search(solid)) and len(solid) >= _TELLING
+        return len(solid) >= _TELLING or len(overlap.strip()) >= len(self._line)
 
     def _closes(self, closer: str, before: str, overlap: str) -> bool:
         """Whether `closer` ends what the answer itself has begun, or what the code before the hole has."""
@@ -201,8 +225,12 @@ class WithoutSuffix:
         if opener := _OPENER.get(closer):
             open_before = before.count(opener) - before.count(closer)
             if "\n" not in overlap:
-                # Where all that is open is in sight, be it in the line or in the file, the answer is to close just that.
-                around = ((self._begun, rest), (self._prefix, self._after))
+                # Where all that is open is in sight, in the line or around it, the answer is to close just that.
+                around = (
+                    (self._begun, rest),
+                    (self._prefix.rpartition("\n\n")[2], self._after.partition("\n\n")[0]),
+                    (self._prefix, self._after),
+                )
                 open_around = [sum(code.count(opener) - code.count(closer) for code in codes) for codes in around]
                 left = {is_open + open_before for is_open in open_around if is_open >= 0}
                 if overlap.count(closer) in left:
@@ -216,6 +244,11 @@ class WithoutSuffix:
             line = self._begun + before + overlap + rest
             return line.replace(closer * 3, "").count(closer) % 2 == 0
         return False
+
+
+def _is_inside(before: str, after: str) -> bool:
+    """Whether the place between two characters is inside a word or between blanks."""
+    return (before.isalnum() and after.isalnum()) or (before in (" ", "\t") and after in " \t")
 
 
 def _end_of_solid(text: str) -> int:

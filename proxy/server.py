@@ -10,17 +10,18 @@ import asyncio
 import logging
 import math
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
 from health.outcome import OK, FailureReason, Outcome
-from proxy import headers, paths
-from proxy.callers import NotAdmitted
-from proxy.errors import google_error
+from proxy import headers
 from proxy.events import NO_UPSTREAM, RequestEnded, RequestLost, RequestStarted
-from proxy.failover import NothingServed, Served
-from proxy.upstreams.base import AttemptFailed, Call, Tail
+from proxy.front import MistralApi
+from proxy.intake import Refused, named
+from proxy.served import NothingServed, Served
+from proxy.upstreams.base import AttemptFailed
 from proxy.upstreams.vertex import Vertex
 
 if TYPE_CHECKING:
@@ -31,30 +32,15 @@ if TYPE_CHECKING:
     from proxy.callers import Caller, Callers
     from proxy.dialects.base import Dialect
     from proxy.events import Event
-    from proxy.failover import Failover, Failure
+    from proxy.failover import Failover
+    from proxy.intake import Intake
     from proxy.routing import Plan
+    from proxy.served import Failure
+    from proxy.upstreams.base import Call
 
 _log = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 0.05
-
-
-class Refused:
-    """The proxy answers by itself, with an error of its own; `retry_after` in seconds."""
-
-    def __init__(
-        self,
-        code: int,
-        message: str,
-        *,
-        field: str | None = None,
-        retry_after: float | None = None,
-        failures: Sequence[Failure] = (),
-    ) -> None:
-        self.code = code
-        self.failures = failures
-        self.body = google_error(code, message, field=field)
-        self.retry_after = retry_after
 
 
 class RelayedResponse(web.StreamResponse):
@@ -73,24 +59,22 @@ class DataListener:
     def __init__(
         self,
         *,
+        intake: Intake,
         callers: Callers,
         plan: Callable[[str, bytes], Plan],
         failover: Failover,
-        dialect: Dialect,
         emit: Callable[[Event], None],
         clock: Callable[[], float],
         total_seconds: float,
-        largest_body: int,
     ) -> None:
-        """`plan(model, caller_key)` is the route of one request; `largest_body` in bytes."""
+        """`plan(model, caller_key)` is the plan of one request."""
+        self._intake = intake
         self._callers = callers
         self._plan = plan
         self._failover = failover
-        self._dialect = dialect
         self._emit = emit
         self._clock = clock
         self._total_seconds = total_seconds
-        self._largest_body = largest_body
         self.in_flight = 0
         self.draining = False
 
@@ -121,52 +105,15 @@ class DataListener:
             self._emit(RequestEnded(upstream, code, self._clock() - started))
 
     async def _serve(self, request: BaseRequest, started: float) -> Served | Refused:
-        route = paths.parse(request.raw_path) if request.method == hdrs.METH_POST else None
-        if route is None:
-            return Refused(404, "this proxy serves no such path")
+        call = await self._intake.call(request, started)
+        if isinstance(call, Refused):
+            return call
         try:
-            caller = self._callers.admit(request.headers)
-        except NotAdmitted as refusal:
-            return Refused(401, str(refusal))
-        try:
-            body, tail = await self._body(request, started)
-        except TimeoutError:
-            return Refused(408, "the request's body did not come in time")
-        except web.RequestPayloadError:
-            return Refused(400, "the request's body is not framed as HTTP demands")
-        call = Call(
-            route=route,
-            target=request.raw_path,
-            headers=request.headers,
-            body=body,
-            tail=tail,
-            caller=caller,
-            dialect=self._dialect,
-            deadline=started + self._total_seconds,
-            largest_body=self._largest_body,
-        )
-        try:
-            served = await self._failover.serve(call, self._plan(route.model, caller.key))
+            served = await self._failover.serve(call, self._plan(call.route.model, call.caller.key))
         except NothingServed as failure:
             return self._nothing_served(call, failure)
-        self._remember(caller, served)
+        self._remember(call.caller, served)
         return served
-
-    async def _body(self, request: BaseRequest, started: float) -> tuple[bytes, Tail | None]:
-        """The whole body; of one that is too large to be held, the first part of it and the rest."""
-        pieces = []
-        size = 0
-        if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            # The response's own bytes are counted from here.
-            request.writer.output_size = 0
-        async with asyncio.timeout_at(started + self._total_seconds):
-            while piece := await request.content.readany():
-                pieces.append(piece)
-                size += len(piece)
-                if size > self._largest_body:
-                    return b"".join(pieces), Tail(request.content.iter_any(), broken_by=web.RequestPayloadError)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces), None
 
     def _remember(self, caller: Caller, served: Served) -> None:
         """Vertex has checked this caller; that it did counts for the time when it cannot be asked.
@@ -178,29 +125,30 @@ class DataListener:
 
     def _nothing_served(self, call: Call, failure: NothingServed) -> Served | Refused:
         model = call.route.model
+        refused = partial(Refused, dialect=call.dialect)
         if call.tail is not None and call.tail.broken:
-            return Refused(400, "the request's body is not framed as HTTP demands")
+            return refused(400, "the request's body is not framed as HTTP demands")
         if call.tail is not None and not call.tail.complete and call.is_over(self._clock()):
-            return Refused(408, "the request's body did not come in time")
+            return refused(408, "the request's body did not come in time")
         answer = failure.answer
         # A refusal for capacity is worth another try as it stands; in an outage the caller must know what to change.
         throttled = answer is not None and answer.failed.reason is FailureReason.THROTTLED
         if (invalid := failure.invalid) is not None and not throttled:
             code = 413 if call.tail is not None else 400
-            named = invalid.field in invalid.message
-            message = invalid.message if named else f"{invalid.field}: {invalid.message}"
-            return Refused(code, message, field=invalid.field)
+            return refused(code, named(invalid), field=invalid.field)
         not_allowed = any(unable.failed.reason is FailureReason.NOT_ALLOWED for unable in failure.unable)
         if not_allowed and answer is None:
-            return Refused(401, "the model's provider cannot be reached to check this caller's credentials")
+            return refused(401, "the model's provider cannot be reached to check this caller's credentials")
         self._emit(RequestLost(model, failure.reason))
         if answer is not None and answer.failed.reply is not None:
             reply, reason = answer.failed.reply, answer.failed.reason
-            return Served(answer.upstream, model, reason, reply, failure.failures, end=lambda _outcome: None)
+            return Served(
+                answer.upstream, call.dialect, model, reason, reply, failure.failures, end=lambda _outcome: None
+            )
         code, message = 503, "no model provider can serve this request now"
         if call.is_over(self._clock()):
             code, message = 504, "no answer within the time limit"
-        return Refused(code, message, retry_after=failure.retry_after, failures=failure.failures)
+        return refused(code, message, retry_after=failure.retry_after, failures=failure.failures)
 
     def _refuse(self, request: BaseRequest, refusal: Refused) -> web.StreamResponse:
         response = web.Response(status=refusal.code, body=refusal.body, content_type="application/json")
@@ -215,6 +163,12 @@ class DataListener:
     async def _send(self, request: BaseRequest, served: Served, started: float) -> web.StreamResponse:
         """Send a reply; from its first byte on nothing can be repaired, only ended or broken off."""
         reply = served.reply
+        if (
+            reply.status >= 400
+            and isinstance(served.dialect, MistralApi)
+            and hdrs.CONTENT_ENCODING not in reply.headers
+        ):
+            reply.body = served.dialect.own_error(reply.status, reply.body)
         response = RelayedResponse(status=reply.status, reason=reply.reason, headers=reply.headers)
         response.headers[headers.UPSTREAM] = served.upstream
         response.headers[headers.REASON] = served.reason
@@ -258,6 +212,9 @@ class DataListener:
             await response.write_eof()
         except AttemptFailed as broken:
             outcome = broken.outcome
+            # Whoever reads the error is told, whoever takes a clean end for success sees none.
+            if last := broken.error_event or _stream_error(served.dialect, broken.reason):
+                await response.write(last)
             self._break_off(request, served, broken.reason)
         except (asyncio.CancelledError, ConnectionError):
             if outcome is not OK:
@@ -276,6 +233,12 @@ class DataListener:
         """
         self._emit(RequestLost(served.model, reason))
         request.protocol.force_close()
+
+
+def _stream_error(dialect: Dialect, reason: FailureReason) -> bytes:
+    if reason is FailureReason.TOTAL_TIMEOUT:
+        return dialect.stream_error(504, "no complete answer within the time limit")
+    return dialect.stream_error(503, "the answer broke off and no model provider can complete it now")
 
 
 def _proxy_status(failures: Sequence[Failure]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from proxy import paths
 from proxy.settings_types import FALLBACK_KEY, CredentialsKind, is_loopback, variable
 
 if TYPE_CHECKING:
@@ -65,12 +66,23 @@ def _upstream_checks(settings: Settings, name: Name) -> Iterator[Problem]:
             keys,
             f"{name('vertex.token')}: only allowed with {variable('vertex.credentials')}=static, and it is {kind}",
         )
+    yield from _front_checks(settings, name)
     if kind is CredentialsKind.PASSTHROUGH and settings.probes.targets:
         yield (
             ("probes.targets", "vertex.credentials"),
             f"{name('probes.targets')}: not possible with {name('vertex.credentials')}=passthrough, "
             "since the proxy has no credential of its own to probe with",
         )
+
+
+def _front_checks(settings: Settings, name: Name) -> Iterator[Problem]:
+    keys = tuple(f"vertex.{part}" for part in ("project", "location", "model"))
+    given = [key for key in keys if getattr(settings.vertex, key.removeprefix("vertex.")) is not None]
+    for key in keys:
+        if given and key not in given:
+            yield keys, f"{variable(key)}: required together with {name(given[0])}"
+    if (front := settings.vertex.front) is not None and paths.parse(paths.model_path(*front)) is None:
+        yield keys, f"{', '.join(map(name, keys))}: name no model of Mistral's on Vertex"
 
 
 def _time_checks(settings: Settings, name: Name) -> Iterator[Problem]:

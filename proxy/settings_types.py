@@ -115,12 +115,6 @@ def _targets(value: object) -> object:
     return tuple(targets)
 
 
-def _stream_mode(value: StreamMode) -> StreamMode:
-    if value is StreamMode.ATOMIC:
-        raise ValueError("atomic is not available yet: use live")
-    return value
-
-
 def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -130,7 +124,7 @@ AnyCase = Annotated[_T, BeforeValidator(_lower)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_items)]
 ProbeTargets = Annotated[tuple[ProbeTarget, ...], BeforeValidator(_targets)]
-AvailableStreamMode = Annotated[StreamMode, AfterValidator(_stream_mode)]
+PathSegment = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.@:_-]{0,99}$")]
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]

@@ -6,12 +6,15 @@ Pure: bytes in, values out, and back. No I/O, no clock.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from health.outcome import FailureReason
+    from proxy.dialects.stream import StreamMonitor
 
 
 class InvalidRequest(ValueError):
@@ -63,11 +66,23 @@ class Hole:
     suffix: str
 
 
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """A request in the words of Anthropic's Messages API: sent on as it is, but for what only the path may say."""
+
+    body: Mapping[str, Any] = field(repr=False)
+    """Without model and version."""
+    model: str
+    """Anthropic's name of the model that is asked for."""
+    betas: tuple[str, ...] = ()
+    """What goes into the header anthropic-beta."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """What a caller asks for."""
 
-    task: Hole | Chat
+    task: Hole | Chat | Verbatim
     model: str
     """The name that the answer must carry."""
     stream: bool = False
@@ -76,6 +91,21 @@ class Completion:
     top_p: float | None = None
     stops: tuple[str, ...] = ()
     """Text at which the answer ends, itself left out. May be blank, as "\\n\\n"."""
+    others: tuple[Completion, ...] = ()
+    """What else the same request asks for, each to be answered by itself: more candidates, more instances."""
+    include_usage: bool = True
+    """Whether a stream ends by telling what was counted."""
+    already: str = ""
+    """What the caller has got of the answer from another upstream; the hole's prefix ends with it."""
+
+    def times(self, choices: int) -> Completion:
+        """The same, asked for so many times."""
+        return self if choices == 1 else replace(self, others=(self,) * (choices - 1))
+
+    def resumed(self, text: str) -> Completion:
+        """What is left to ask for, of a hole, once the caller has got `text`."""
+        assert isinstance(self.task, Hole)
+        return replace(self, task=Hole(self.task.prefix + text, self.task.suffix), already=text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,49 +125,36 @@ class Answer:
     usage: Usage
 
 
+class Framing(StrEnum):
+    """How the parts of a stream are told apart."""
+
+    EVENTS = "text/event-stream"
+    """Server-sent events."""
+    ARRAY = "application/json"
+    """The elements of one JSON array."""
+
+
 class StreamWriter(Protocol):
     """Writes one answer as a stream in the caller's dialect: `delta` any number of times, then `finish` once."""
 
     def delta(self, text: str) -> bytes:
-        """The bytes of one event that carries `text` (not empty)."""
+        """The bytes of one part that carries `text` (not empty)."""
 
     def finish(self, finish_reason: FinishReason, usage: Usage) -> bytes:
         """The bytes that end the stream, terminator included."""
 
 
-class StreamMonitor(Protocol):
-    """Watches the bytes of an upstream's stream go by; tolerates any split of them and never raises on content.
-
-    Feed it decoded (uncompressed) bytes.
-    """
-
-    started: bool
-    """Content, or a proper finish without any, was seen: from here on the stream is worth sending."""
-    finished: bool
-    """The stream said that it is complete."""
-    usage: Usage | None
-    """What the upstream counted, once the stream has told it."""
-    failure: FailureReason | None
-    """An error event (STREAM_ERROR), or garbage before any content (MALFORMED)."""
-
-    def feed(self, data: bytes) -> None:
-        """Look at the next bytes."""
-
-
 class Dialect(Protocol):
-    """One wire dialect of the callers."""
+    """One wire dialect of the callers: what the proxy must know of it to judge what Vertex answers."""
+
+    framing: Framing
+    """How it streams; the values are the content types."""
 
     def read(self, body: bytes, *, model: str, streaming_method: bool) -> Completion:
         """Understand a request body. `model` is the one in the path.
 
-        Raises InvalidRequest that names the field.
+        Raises InvalidRequest that names the field. A task that is not `Verbatim` is read by a `TranslatedDialect` only.
         """
-
-    def write(self, answer: Answer, completion: Completion) -> bytes:
-        """The whole answer as the caller expects it (application/json)."""
-
-    def stream_writer(self, completion: Completion) -> StreamWriter:
-        """A writer for one streamed answer (text/event-stream)."""
 
     def check(self, body: bytes) -> FailureReason | Usage:
         """Whether a whole answer is well-formed: MALFORMED, STREAM_ERROR for an error object, else what it counted."""
@@ -146,4 +163,29 @@ class Dialect(Protocol):
         """The text of a whole, well-formed answer."""
 
     def monitor(self) -> StreamMonitor:
-        """A fresh monitor for one stream of the upstream."""
+        """A fresh monitor for one stream."""
+
+    def error(self, code: int, message: str, *, field: str | None = None) -> bytes:
+        """The body of an error of the proxy's own; `field` is what to change in the request."""
+
+    def stream_error(self, code: int, message: str) -> bytes:
+        """The bytes that say within a stream that it failed; b"" where the dialect has no such words."""
+
+
+class TranslatedDialect(Dialect, Protocol):
+    """A dialect in which the answers of another provider can be written."""
+
+    def write(self, answers: Sequence[Answer], completion: Completion) -> bytes:
+        """The whole answer as the caller expects it (application/json).
+
+        `answers` are those to `completion` and to its `others`, in this order.
+        """
+
+    def stream_writer(self, completion: Completion, *, after: StreamMonitor | None = None) -> StreamWriter:
+        """A writer for one streamed answer; `after` has watched the beginning, which the writer goes on from."""
+
+    def resume(self, body: bytes, text: str) -> bytes:
+        """The request that asks Vertex for the rest of a hole, once the caller has got `text`.
+
+        Called only for a streamed `Hole`.
+        """

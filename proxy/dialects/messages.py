@@ -12,7 +12,7 @@ from health.outcome import FailureReason
 from proxy import fim
 from proxy.capabilities import Sampling, Thinking, capabilities
 from proxy.dialects.anthropic_errors import error_reason, error_type, json_object, read_error
-from proxy.dialects.base import Answer, Chat, Completion, FinishReason, Hole, Usage, sendable
+from proxy.dialects.base import Answer, Chat, Completion, FinishReason, Hole, Usage, Verbatim, sendable
 from proxy.sse import EventTooLarge, SSEReader
 from proxy.stops import CHARACTERS_PER_TOKEN, Stops
 
@@ -51,8 +51,11 @@ class UnusableAnswer(Exception):
 def write_request(completion: Completion, *, model: str, stream: bool) -> MessageCreateParams:
     """The body that asks Claude's `model` for `completion`; it holds nothing that the model's row does not allow.
 
-    There is never a prefill, which no model from 4.6 on takes.
+    There is never a prefill, which no model from 4.6 on takes. A `Verbatim` request names its model and its streaming
+    itself.
     """
+    if isinstance(completion.task, Verbatim):
+        return cast("MessageCreateParams", {**completion.task.body, "model": completion.task.model})
     row = capabilities(model)
     stops = [sendable(stop) for stop in completion.stops if stop.strip()]
     if isinstance(completion.task, Hole):
@@ -60,7 +63,7 @@ def write_request(completion: Completion, *, model: str, stream: bool) -> Messag
         prompt = fim.prompt(hole)
         system = fim.SYSTEM_PROMPT
         turns: list[MessageParam] = [{"role": "user", "content": prompt.text}]
-        stops = [prompt.closing_tag, *(stop for stop in stops if _is_safe(stop, prompt.opening_tag, hole.prefix))]
+        stops = [prompt.closing_tag, *(stop for stop in stops if fim.is_safe_stop(stop, hole))]
     else:
         system, turns = _turns(completion.task)
     body: MessageCreateParamsBase = {
@@ -77,22 +80,14 @@ def write_request(completion: Completion, *, model: str, stream: bool) -> Messag
     return cast("MessageCreateParams", {**body, "stream": True} if stream else body)
 
 
-def _is_safe(stop: str, opening_tag: str, prefix: str) -> bool:
-    """Whether Claude may be left to stop at `stop`; all stops are looked for in the cleaned text anyway.
-
-    Not where it could stop in what is cleaned away: the opening tag, a fence, a repetition of the begun line.
-    """
-    begun = prefix.rstrip().rpartition("\n")[2]
-    return stop not in opening_tag and "```" not in stop and stop not in "```" and stop not in begun
-
-
 def _max_tokens(completion: Completion, row: Capabilities) -> int:
     """Claude's newest tokenizer makes some 30 % more tokens of a text than others do, hence 1.4 times the caller's."""
     is_fim = isinstance(completion.task, Hole)
     if completion.max_tokens is None:
         tokens = FIM_MAX_TOKENS if is_fim else CHAT_MAX_TOKENS
     else:
-        tokens = max(1, -(-completion.max_tokens * 7 // 5))
+        left = completion.max_tokens - len(completion.already) // CHARACTERS_PER_TOKEN
+        tokens = max(1, -(-left * 7 // 5))
     tokens += row.thinking_headroom + (_TAG_TOKENS if is_fim else 0)
     return min(tokens, row.max_output_tokens)
 
@@ -153,7 +148,9 @@ class _Text:
     def __init__(self, completion: Completion) -> None:
         task, stops, limit = completion.task, completion.stops, completion.max_tokens
         self._cut: fim.Cleaner | Stops = (
-            fim.Cleaner(task, stops=stops, max_tokens=limit) if isinstance(task, Hole) else Stops(stops, limit)
+            fim.Cleaner(task, stops=stops, max_tokens=limit, already=completion.already)
+            if isinstance(task, Hole)
+            else Stops(stops, limit)
         )
         self._rest = ""
         self.any = False

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import re
 import ssl
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from . import model
 from .claude_errors import ERRORS, invalid, not_found, unauthenticated
-from .claude_fim import read_task
+from .claude_messages import compose, error_document, write
 from .claude_models import MODELS, Capabilities
-from .claude_rules import VERSION_WITHOUT_SAMPLING, VERSIONS, Ask, understand
+from .claude_rules import VERSION_WITHOUT_SAMPLING, VERSIONS, understand
 from .record import RecordedRequest
-from .reply import Kind, Part, ProviderError, Rejected, Reply, compact, whole
+from .reply import ProviderError, Rejected, Reply, compact, whole
 from .server import SimulatedProvider
 
 FOREIGN_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 FOREIGN_PREFIXES = ("x-goog-", "x-completion-proxy-")
+BETA = re.compile(r"[a-z0-9-]+-\d{4}-\d{2}-\d{2}")
+"""A feature's name in the header `anthropic-beta`."""
 RETRIED = frozenset({408, 409, 429})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Message:
-    """One answer before it is written."""
-
-    id: str
-    model: str
-    text: str | None
-    """None for no block of text at all."""
-    thought: bool
-    stop_reason: str
-    stop_sequence: str | None
-    input_tokens: int
-    output_tokens: int
 
 
 class SimulatedClaude(SimulatedProvider):
@@ -73,6 +59,9 @@ class SimulatedClaude(SimulatedProvider):
             raise Rejected(invalid("anthropic-version: header is required"))
         if version not in VERSIONS:
             raise Rejected(invalid(f"anthropic-version: {version!r} is not a valid version"))
+        for beta in (request.header("anthropic-beta") or "").split(","):
+            if beta.strip() and not BETA.fullmatch(beta.strip()):
+                raise Rejected(invalid(f"Unexpected value(s) `{beta.strip()}` for the `anthropic-beta` header."))
         if request.content_type != "application/json":
             raise Rejected(invalid("content-type: application/json is expected"))
         try:
@@ -80,8 +69,8 @@ class SimulatedClaude(SimulatedProvider):
         except ValueError as error:
             raise Rejected(invalid(f"The request body is not valid JSON: {error}")) from error
         ask = understand(body, version, self.models)
-        message = self._message(ask)
-        return self._stream(message) if ask.stream else self._whole(message)
+        message = compose(ask, self.author, message_id=self._id("msg"), decorate=self.decorate, declines=self.declines)
+        return write(message, {"request-id": self._id("req")}, stream=ask.stream)
 
     def render(self, error: ProviderError, request: RecordedRequest) -> Reply:
         """Anthropic's error object."""
@@ -90,7 +79,7 @@ class SimulatedClaude(SimulatedProvider):
         headers = {"request-id": request_id, "x-should-retry": "true" if retried else "false", **error.headers}
         if error.text is not None:
             return whole(error.status, error.text.encode(), error.content_type, error.headers)
-        document = {"type": "error", "error": _error(error), "request_id": request_id}
+        document = error_document(error, request_id)
         return whole(error.status, compact(document), "application/json", headers)
 
     def error_with_status(self, status: int) -> ProviderError:
@@ -119,132 +108,6 @@ class SimulatedClaude(SimulatedProvider):
         if self.accepted_keys is not None and key not in self.accepted_keys:
             raise Rejected(unauthenticated("invalid x-api-key"))
 
-    def _message(self, ask: Ask) -> _Message:
-        spent = min(ask.max_tokens, model.THINKING_TOKENS - 1) if ask.thinks else 0
-        left = ask.max_tokens - spent
-        text: str | None = None
-        reason, stop = "refusal", None
-        if not self.declines:
-            generation = model.generate(self._written(ask), ask.stops, left)
-            text, stop = generation.text or None, generation.stop
-            reason = "max_tokens" if generation.finish == "length" else "end_turn" if stop is None else "stop_sequence"
-        return _Message(
-            id=self._id("msg"),
-            model=ask.model,
-            text=text,
-            thought=ask.thinks and left > 0,
-            stop_reason=reason,
-            stop_sequence=stop,
-            input_tokens=ask.input_tokens,
-            output_tokens=spent + model.tokens(text or ""),
-        )
-
-    def _written(self, ask: Ask) -> str:
-        """What the model writes when nothing stops it."""
-        task = read_task(ask.text)
-        if task is None:
-            text = self.author.chat(ask.text)
-        else:
-            text = task.wrapped(self.author.complete(task.prefix, task.suffix))
-        if self.decorate is not None:
-            text = self.decorate(text)
-        return text.removeprefix(ask.prefill)
-
-    def _headers(self, content_type: str) -> dict[str, str]:
-        return {"content-type": content_type, "request-id": self._id("req")}
-
-    def _whole(self, message: _Message) -> Reply:
-        content: list[dict[str, Any]] = []
-        if message.thought:
-            content.append({"type": "thinking", "thinking": "", "signature": _SIGNATURE})
-        if message.text is not None:
-            content.append({"type": "text", "text": message.text})
-        document = {
-            **_opening(message),
-            "content": content,
-            **_stopped(message),
-            "usage": {**_usage(message.input_tokens), "output_tokens": message.output_tokens},
-        }
-        reply = whole(HTTPStatus.OK, compact(document), "application/json")
-        return Reply(status=reply.status, headers=self._headers("application/json"), parts=reply.parts)
-
-    def _stream(self, message: _Message) -> Reply:
-        opening = {**_opening(message), "content": [], "stop_reason": None, "stop_sequence": None}
-        opening["usage"] = {**_usage(message.input_tokens), "output_tokens": 1}
-        usage = {"output_tokens": message.output_tokens}
-        parts = [
-            _event("message_start", Kind.HEAD, message=opening),
-            *(_thinking() if message.thought else ()),
-            *_text(int(message.thought), message.text),
-            _event("message_delta", Kind.TAIL, delta=_stopped(message), usage=usage),
-            _event("message_stop", Kind.TAIL),
-        ]
-        return Reply(
-            status=HTTPStatus.OK,
-            headers={**self._headers("text/event-stream; charset=utf-8"), "cache-control": "no-cache"},
-            parts=tuple(parts),
-            stream=True,
-            error_event=_event("error", Kind.TAIL, error=_error(ERRORS["overloaded"])).data,
-            malformed_event=b'event: content_block_delta\ndata: {"type": "content_block_de\n\n',
-        )
-
-
-_SIGNATURE = "RXJyb3JzIHNob3VsZCBuZXZlciBwYXNzIHNpbGVudGx5Lg=="
-
 
 def _is_foreign(name: str) -> bool:
     return name in FOREIGN_HEADERS or name.startswith(FOREIGN_PREFIXES)
-
-
-def _error(error: ProviderError) -> dict[str, Any]:
-    details = {} if error.details is None else {"details": error.details}
-    return {"type": error.kind, "message": error.message, **details}
-
-
-def _opening(message: _Message) -> dict[str, Any]:
-    return {"id": message.id, "type": "message", "role": "assistant", "model": message.model}
-
-
-def _stopped(message: _Message) -> dict[str, Any]:
-    return {"stop_reason": message.stop_reason, "stop_sequence": message.stop_sequence}
-
-
-def _usage(input_tokens: int) -> dict[str, Any]:
-    return {
-        "input_tokens": input_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
-        "service_tier": "standard",
-    }
-
-
-def _event(name: str, kind: Kind, **fields: object) -> Part:
-    return Part(f"event: {name}\ndata: ".encode() + compact({"type": name, **fields}) + b"\n\n", kind)
-
-
-def _thinking() -> tuple[Part, ...]:
-    return (
-        _event(
-            "content_block_start",
-            Kind.HEAD,
-            index=0,
-            content_block={"type": "thinking", "thinking": "", "signature": ""},
-        ),
-        _event("content_block_delta", Kind.HEAD, index=0, delta={"type": "signature_delta", "signature": _SIGNATURE}),
-        _event("content_block_stop", Kind.HEAD, index=0),
-    )
-
-
-def _text(index: int, text: str | None) -> tuple[Part, ...]:
-    ping = _event("ping", Kind.HEAD)
-    if text is None:
-        return (ping,)
-    return (
-        _event("content_block_start", Kind.HEAD, index=index, content_block={"type": "text", "text": ""}),
-        ping,
-        *(
-            _event("content_block_delta", Kind.CONTENT, index=index, delta={"type": "text_delta", "text": chunk})
-            for chunk in model.chunks(text)
-        ),
-        _event("content_block_stop", Kind.TAIL, index=index),
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from .reply import ProviderError
+from .reply import ProviderError, Rejected
 
 _LIMITS = {
     f"anthropic-ratelimit-{what}-{which}": value
@@ -23,6 +23,11 @@ def _error(status: HTTPStatus | int, kind: str, message: str) -> ProviderError:
 def invalid(message: str) -> ProviderError:
     """400, for a request that Claude does not take."""
     return _error(HTTPStatus.BAD_REQUEST, "invalid_request_error", message)
+
+
+def refused(message: str) -> Rejected:
+    """`invalid`, to be raised."""
+    return Rejected(invalid(message))
 
 
 def unauthenticated(message: str) -> ProviderError:

@@ -45,7 +45,7 @@ class Fault:
     stall_after_chunks: int | None = None
     """Send nothing more, and keep the connection open."""
     end_after_chunks: int | None = None
-    """End the body cleanly, but early: no finish_reason, no [DONE], no message_stop."""
+    """End the body cleanly, but early: no finish_reason, and nothing that says that the stream is over."""
     malformed_chunk: int | None = None
     """Send rubbish in place of the chunk with this index, and go on."""
     error_after_chunks: int | None = None
@@ -54,6 +54,13 @@ class Fault:
     """Announce a Content-Length, send half of it and close."""
     garbage_body: bool = False
     """Answer 200 with a page of HTML."""
+    omit_terminator: bool = False
+    """End a stream after its finish_reason without what says that it is over: [DONE], message_stop, an array's `]`.
+
+    Gemini's events have no such thing, and end as ever.
+    """
+    stall_before_end: bool = False
+    """Send all of a stream, and keep the connection open in place of ending the body."""
     error_in_body: bool = False
     """Answer 200 with an error object."""
     redirect: str | None = None
@@ -122,7 +129,14 @@ _COUNTS = (
     "error_after_chunks",
     "times",
 )
-_FLAGS = ("reset_before_headers", "truncated_body", "garbage_body", "error_in_body")
+_FLAGS = (
+    "reset_before_headers",
+    "truncated_body",
+    "garbage_body",
+    "omit_terminator",
+    "stall_before_end",
+    "error_in_body",
+)
 _TEXTS = ("error", "redirect")
 
 
@@ -178,6 +192,8 @@ COMMON: dict[str, Fault] = {
     "malformed": Fault(malformed_chunk=0),
     "stream_error": Fault(error_after_chunks=1),
     "stream_error_at_once": Fault(error_after_chunks=0),
+    "unterminated": Fault(omit_terminator=True),
+    "unterminated_stall": Fault(omit_terminator=True, stall_before_end=True),
     "truncated": Fault(truncated_body=True),
     "garbage": Fault(garbage_body=True),
     "error_in_body": Fault(error_in_body=True),

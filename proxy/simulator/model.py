@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 CHARACTERS_PER_TOKEN = 4
 
@@ -53,6 +53,31 @@ class Author:
     def chat(self, text: str) -> str:
         """The answer to a conversation whose last message of the user is `text`."""
         return chat(self.provider, text) if self.chats is None else self.chats(text)
+
+
+def alternative(text: str, index: int) -> str:
+    """What the model writes as its answer number `index` where several are wanted; the first, 0, is `text`."""
+    return text if index == 0 else f"{index}_{text}"
+
+
+def arguments(schema: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """With what the model calls a function to answer `text`: all properties of `schema`, JSON Schema's or Google's."""
+    return {name: _argument(each, text) for name, each in (schema.get("properties") or {}).items()}
+
+
+def _argument(schema: Mapping[str, Any], text: str) -> Any:
+    if choices := schema.get("enum"):
+        return choices[0]
+    match str(schema.get("type", "")).lower():
+        case "integer" | "number":
+            return len(text)
+        case "boolean":
+            return True
+        case "array":
+            return [_argument(schema.get("items") or {}, text)]
+        case "object":
+            return arguments(schema, text)
+    return text
 
 
 def tokens(text: str) -> int:

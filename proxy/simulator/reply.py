@@ -24,6 +24,8 @@ class Kind(Enum):
     HEAD = "head"
     CONTENT = "content"
     TAIL = "tail"
+    TERMINATOR = "terminator"
+    """Says that a stream is over when everything else was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,8 @@ def _body(reply: Reply, parts: tuple[Part, ...], fault: Fault, latency: float) -
     sent = 0
     pause = latency + fault.delay_before_content
     for part in parts:
+        if part.kind is Kind.TERMINATOR and fault.omit_terminator:
+            continue
         if part.kind is not Kind.HEAD:
             if (ending := _ending(reply, fault, sent)) is not None:
                 return [*steps, *ending]
@@ -159,7 +163,7 @@ def _body(reply: Reply, parts: tuple[Part, ...], fault: Fault, latency: float) -
             pause = fault.delay_between_chunks
         else:
             steps.append(Send(part.data))
-    return [*steps, End()]
+    return [*steps, Wait(FOREVER) if fault.stall_before_end and reply.stream else End()]
 
 
 def _ending(reply: Reply, fault: Fault, sent: int) -> list[Step] | None:

@@ -176,7 +176,7 @@ def _stream(common: dict[str, Any], generation: model.Generation, usage: dict[st
         event(Kind.HEAD, {"role": "assistant", "content": ""}),
         *(event(Kind.CONTENT, {"content": text}) for text in model.chunks(generation.text)),
         event(Kind.TAIL, {"content": ""}, generation.finish, usage=usage),
-        Part(b"data: [DONE]\n\n", Kind.TAIL),
+        Part(b"data: [DONE]\n\n", Kind.TERMINATOR),
     )
     return Reply(
         status=HTTPStatus.OK,

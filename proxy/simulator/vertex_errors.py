@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
+from typing import Any
 
-from .reply import ProviderError
+from .reply import ProviderError, Rejected, Reply, whole
+
+JSON = "application/json; charset=UTF-8"
 
 _RESOURCE = "projects/simulated/locations/us-central1/publishers/mistralai/models/codestral-2"
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
@@ -55,6 +59,36 @@ def not_found(resource: str) -> ProviderError:
         "using a valid model version. For more information, see: "
         "https://cloud.google.com/vertex-ai/generative-ai/docs/learn/model-versions",
     )
+
+
+def invalid_argument(message: str) -> Rejected:
+    """400, for a request that Google or its model does not take."""
+    return Rejected(_error(HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT", message))
+
+
+def bad_request(message: str, field: str) -> Rejected:
+    """400, for JSON that does not fit the message it should be; `field` is where."""
+    violation = {**({"field": field} if field else {}), "description": message}
+    details = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}]
+    return Rejected(
+        ProviderError(status=HTTPStatus.BAD_REQUEST, kind="INVALID_ARGUMENT", message=message, details=details)
+    )
+
+
+def error_object(error: ProviderError) -> dict[str, Any]:
+    """Google's error object, whole: `{"error": …}`."""
+    details = {} if error.details is None else {"details": error.details}
+    return {"error": {"code": error.status, "message": error.message, "status": error.kind, **details}}
+
+
+def pretty(document: object) -> bytes:
+    """JSON as Google's front ends write it."""
+    return json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def google(document: object) -> Reply:
+    """An answer of the front end."""
+    return whole(HTTPStatus.OK, pretty(document) + b"\n", JSON)
 
 
 # The first error of a status is the one for `Fault(status=…)`.

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from health.lag import no_lag
 from health.outcome import OK, FailureReason, Outcome
-from proxy.dialects.base import InvalidRequest
+from proxy.dialects.base import InvalidRequest, Verbatim
 from proxy.upstreams.codings import decode
 
 if TYPE_CHECKING:
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict, MultiMapping
 
     from proxy.callers import Caller
-    from proxy.dialects.base import Completion, Dialect, Usage
+    from proxy.dialects.base import Completion, Dialect, StreamWriter, TranslatedDialect, Usage
     from proxy.paths import Route
 
 
 T = TypeVar("T")
+
+LARGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes of a whole answer, or of a stream before its first content, that are held; no completion comes near it."""
 
 _CATCH_UP_SECONDS = 0.05
 """A loop that was away takes a few turns until it has read what lies in its sockets."""
@@ -104,11 +107,15 @@ class AttemptFailed(Exception):
     more, and holds neither content nor a credential.
     """
 
-    def __init__(self, outcome: Outcome, *, reply: Reply | None = None, detail: str = "") -> None:
+    def __init__(
+        self, outcome: Outcome, *, reply: Reply | None = None, detail: str = "", error_event: bytes = b""
+    ) -> None:
+        """`error_event` is how the upstream itself told of it within a stream, in the caller's dialect."""
         super().__init__(outcome, detail)
         self.outcome = outcome
         self.reply = reply
         self.detail = detail
+        self.error_event = error_event
 
     @classmethod
     def because(cls, reason: FailureReason, detail: str = "") -> AttemptFailed:
@@ -127,6 +134,24 @@ def as_cut(failure: AttemptFailed) -> AttemptFailed:
     if failure.reason in {FailureReason.TRUNCATED, FailureReason.RESET}:
         return AttemptFailed.because(FailureReason.CUT, failure.detail)
     return failure
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stream has come, for another upstream to go on from there."""
+
+    text: Callable[[], str]
+    """What the caller has got of the answer."""
+    writer: Callable[[], StreamWriter]
+    """Goes on with the stream, under its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """A stream that another upstream began, to be finished: the text that it sent, and the writer that goes on."""
+
+    text: str
+    writer: StreamWriter
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,6 +177,8 @@ class Reply:
     """When the first content came, on the event loop's clock."""
     usage: Usage | None = None
     """What the upstream counted; of a stream, as far as it has been read."""
+    progress: Progress | None = None
+    """None where what was sent cannot be told apart, as in a compressed stream."""
 
 
 class Tail:
@@ -193,6 +220,9 @@ class Call:
     """When its whole time is used up, on the event loop's clock."""
     largest_body: int = field(default=0)
     """The limit that a body with a `tail` has passed, in bytes."""
+    atomic: bool = False
+    """A stream is held until it is complete."""
+    resumption: Resumption | None = None
 
     def is_over(self, now: float) -> bool:
         """Whether too little time is left for another attempt; timers may fire a little early."""
@@ -206,8 +236,26 @@ class Call:
         content_type = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if content_type and content_type != "application/json" and not content_type.endswith("+json"):
             raise InvalidRequest("content-type", "must be application/json")
-        body = decode(self.body, self.headers.get("Content-Encoding", ""), limit=max(self.largest_body, len(self.body)))
-        return self.dialect.read(body, model=self.route.model, streaming_method=self.route.streaming_method)
+        completion = self.dialect.read(
+            self.plain_body, model=self.route.model, streaming_method=self.route.streaming_method
+        )
+        return completion if self.resumption is None else completion.resumed(self.resumption.text)
+
+    @property
+    def translated(self) -> TranslatedDialect:
+        """The dialect, of a task that it can write another provider's answers to."""
+        assert not isinstance(self.completion.task, Verbatim)
+        return cast("TranslatedDialect", self.dialect)
+
+    @property
+    def may_stream(self) -> bool:
+        """Whether the answer may be a stream; true for more than stream, for the body is not read for it."""
+        return self.route.streaming_method or b'"stream"' in self.body
+
+    @property
+    def plain_body(self) -> bytes:
+        """The body without its coding. Raises InvalidRequest."""
+        return decode(self.body, self.headers.get("Content-Encoding", ""), limit=max(self.largest_body, len(self.body)))
 
 
 class Upstream(Protocol):

@@ -1,30 +1,35 @@
 """Claude through Anthropic's Messages API: the caller's request translated, the answer in the caller's own dialect.
 
-Nothing of the caller's headers is sent, and nothing of Anthropic's answers but the text reaches the caller.
+Nothing of the caller's headers is sent, and of Anthropic's answers but the text reaches the caller; a caller who speaks
+Anthropic's own format gets them whole.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from multidict import CIMultiDict
 
-from health.outcome import OK, FailureReason
+from health.outcome import FailureReason
 from proxy.dialects import messages
-from proxy.dialects.base import InvalidRequest
-from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply, as_cut
+from proxy.dialects.anthropic_vertex import anthropic_model
+from proxy.dialects.base import InvalidRequest, Usage, Verbatim
+from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply
+from proxy.upstreams.relay import relay
+from proxy.upstreams.translation import translate
 from proxy.upstreams.transport import raw_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from proxy.dialects.base import Completion, StreamWriter, Usage
+    from proxy.dialects.base import Answer, Completion
     from proxy.upstreams.transport import Exchange, Transport
 
 _JSON = "application/json"
-_EVENT_STREAM = "text/event-stream"
 
 
 class Claude:
@@ -47,8 +52,8 @@ class Claude:
         self._loop = asyncio.get_running_loop()
 
     def circuit_model(self, model: str) -> str:
-        """One model answers for all of Vertex's."""
-        return self._model
+        """Claude's own models answer for themselves, one model for all others."""
+        return anthropic_model(model) if model.startswith("claude-") else self._model
 
     def unable(self, call: Call) -> AttemptFailed | None:
         """A caller who may not spend the key, and a request that cannot be translated, are never sent."""
@@ -77,116 +82,124 @@ class Claude:
     async def attempt(self, call: Call, limits: Limits) -> Reply:
         """Ask Claude; the reply is in the caller's dialect."""
         completion = call.completion
-        body = json.dumps(messages.write_request(completion, model=self._model, stream=completion.stream)).encode()
-        exchange = await self._transport.post(self._url, self._headers, body, limits)
-        try:
-            if exchange.status != 200:
-                await self._refuse(exchange, limits)
+        if completion.others:
+            return await self._several(call, limits)
+        async with self._asked(completion, limits) as asked:
             if completion.stream:
-                return await self._stream(call, exchange, limits)
-            reply = await self._whole(call, exchange, limits)
+                reply = await self._stream(call, asked.exchange, limits)
+                asked.keep()
+                return reply
+            body = await asked.exchange.read(limits)
+        if isinstance(completion.task, Verbatim):
+            checked = call.dialect.check(body)
+            if isinstance(checked, FailureReason):
+                raise AttemptFailed.because(checked)
+            return _whole(body, asked.exchange.content_at, checked)
+        answer = _read(body, completion)
+        return _whole(call.translated.write([answer], completion), asked.exchange.content_at, answer.usage)
+
+    @contextlib.asynccontextmanager
+    async def _asked(self, completion: Completion, limits: Limits) -> AsyncGenerator[_Asked]:
+        """One exchange of status 200; it is closed at the end, unless it is kept."""
+        body = json.dumps(messages.write_request(completion, model=self._model, stream=completion.stream)).encode()
+        sent = self._headers
+        if isinstance(completion.task, Verbatim) and completion.task.betas:
+            sent = {**sent, "anthropic-beta": ",".join(completion.task.betas)}
+        asked = _Asked(await self._transport.post(self._url, sent, body, limits))
+        try:
+            if asked.exchange.status != 200:
+                await self._refuse(asked.exchange, limits)
+            yield asked
         except BaseException:
-            exchange.close()
+            asked.exchange.close()
             raise
-        exchange.close()
-        return reply
+        if not asked.kept:
+            asked.exchange.close()
 
     async def _refuse(self, exchange: Exchange, limits: Limits) -> NoReturn:
         body = await exchange.read(limits)
         outcome = messages.read_error(exchange.status, exchange.headers, body)
         raise AttemptFailed(outcome, detail=f"{exchange.status} {messages.error_type(body) or ''}".rstrip())
 
-    async def _whole(self, call: Call, exchange: Exchange, limits: Limits) -> Reply:
-        body = await exchange.read(limits)
+    async def _several(self, call: Call, limits: Limits) -> Reply:
+        """Several answers to one request: those after the first are asked for meanwhile, where places are free."""
+        completion = call.completion
+        tasks = [
+            asyncio.create_task(self._another(other, replace(limits, on_content=lambda _: None)))
+            for other in completion.others
+        ]
         try:
-            answer = messages.read_answer(body, call.completion)
-        except messages.UnusableAnswer as problem:
-            raise AttemptFailed.because(problem.reason) from problem
-        return Reply(
-            status=200,
-            headers=CIMultiDict({"Content-Type": _JSON}),
-            body=call.dialect.write(answer, call.completion),
-            content_at=exchange.content_at,
-            usage=answer.usage,
+            first, content_at = await self._answer(completion, limits)
+            await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        answers = [first]
+        for other, task in zip(completion.others, tasks, strict=True):
+            answer = task.result()
+            if isinstance(answer, AttemptFailed):
+                if other.task != completion.task:
+                    raise answer
+                # A further candidate for the same place: the one that there is again is better than none at all.
+                answer = first
+            answers.append(answer)
+        usage = Usage(
+            sum(answer.usage.input_tokens for answer in answers), sum(answer.usage.output_tokens for answer in answers)
         )
+        return _whole(call.translated.write(answers, completion), content_at, usage)
+
+    async def _another(self, completion: Completion, limits: Limits) -> Answer | AttemptFailed:
+        if self._places.locked():
+            return AttemptFailed.because(FailureReason.CONCURRENCY)
+        async with self._places:
+            try:
+                return (await self._answer(completion, limits))[0]
+            except AttemptFailed as failed:
+                return failed
+
+    async def _answer(self, completion: Completion, limits: Limits) -> tuple[Answer, float | None]:
+        async with self._asked(completion, limits) as asked:
+            body = await asked.exchange.read(limits)
+        return _read(body, completion), asked.exchange.content_at
 
     async def _stream(self, call: Call, exchange: Exchange, limits: Limits) -> Reply:
-        """Wait for the first text that may be sent on, or for a proper end without any."""
-        translation = _Translation(call.completion, call.dialect.stream_writer(call.completion))
-        first = b""
-        while not first and not translation.finished:
-            first = translation.feed(await exchange.until_content(limits))
-        if translation.finished:
-            first += translation.finish()
-        reply = Reply(
-            status=200,
-            headers=CIMultiDict({"Content-Type": _EVENT_STREAM}),
-            body=first,
-            content_at=self._loop.time(),
-            usage=translation.usage,
+        completion = call.completion
+        if isinstance(completion.task, Verbatim):
+            # Anthropic's events are the caller's own.
+            headers = CIMultiDict({"Content-Type": str(call.dialect.framing)})
+            return await relay(exchange, call.dialect.monitor(), limits, headers, progress=None)
+        resumption = call.resumption
+        return await translate(
+            exchange,
+            messages.AnswerReader(completion),
+            call.translated.stream_writer(completion) if resumption is None else resumption.writer,
+            limits,
+            content_type=call.dialect.framing,
+            already=completion.already,
         )
-        exchange.content_at = reply.content_at
-        reply.rest = self._rest(reply, exchange, translation, limits)
-        reply.known = lambda: OK if translation.finished else None
-        # A stop string of the caller's ends the answer early; closing is what ends it upstream, too.
-        reply.close = exchange.close
-        return reply
-
-    async def _rest(
-        self, reply: Reply, exchange: Exchange, translation: _Translation, limits: Limits
-    ) -> AsyncGenerator[bytes]:
-        held_back = not translation.finished
-        try:
-            while not translation.finished:
-                if piece := translation.feed(await _chunk(exchange, limits)):
-                    yield piece
-            if held_back:
-                yield translation.finish()
-        finally:
-            reply.usage = translation.usage
-        if translation.complete:
-            await exchange.drain()
 
 
-async def _chunk(exchange: Exchange, limits: Limits) -> bytes:
+class _Asked:
+    """An exchange, and whether it outlives the asking."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.kept = False
+
+    def keep(self) -> None:
+        self.kept = True
+
+
+def _read(body: bytes, completion: Completion) -> Answer:
     try:
-        return await exchange.chunk(limits)
-    except AttemptFailed as failure:
-        raise as_cut(failure) from failure
+        return messages.read_answer(body, completion)
+    except messages.UnusableAnswer as problem:
+        raise AttemptFailed.because(problem.reason) from problem
 
 
-class _Translation:
-    """One stream on its way from Anthropic's events to the caller's."""
-
-    def __init__(self, completion: Completion, writer: StreamWriter) -> None:
-        self._reader = messages.AnswerReader(completion)
-        self._writer = writer
-
-    @property
-    def finished(self) -> bool:
-        return self._reader.finished
-
-    @property
-    def complete(self) -> bool:
-        """Whether the upstream said all it had, rather than being stopped at what the caller asked for."""
-        return self._reader.complete
-
-    @property
-    def usage(self) -> Usage:
-        return self._reader.usage
-
-    def feed(self, piece: bytes) -> bytes:
-        """The caller's bytes for the next of Anthropic's. An end (b"") where more should have come is a cut."""
-        if not piece:
-            raise AttemptFailed.because(FailureReason.CUT)
-        text = self._reader.feed(piece)
-        if self._reader.failure is not None:
-            raise AttemptFailed.because(self._reader.failure)
-        return self._writer.delta(text) if text else b""
-
-    def finish(self) -> bytes:
-        """The held-back rest and the end of the caller's stream."""
-        text = self._reader.finish()
-        head = self._writer.delta(text) if text else b""
-        assert self._reader.finish_reason is not None
-        return head + self._writer.finish(self._reader.finish_reason, self._reader.usage)
+def _whole(body: bytes, content_at: float | None, usage: Usage) -> Reply:
+    return Reply(
+        status=200, headers=CIMultiDict({"Content-Type": _JSON}), body=body, content_at=content_at, usage=usage
+    )

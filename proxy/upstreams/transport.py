@@ -17,15 +17,12 @@ from yarl import URL
 
 from health.lag import no_lag
 from health.outcome import FailureReason
-from proxy.upstreams.base import AttemptFailed, Limits
+from proxy.upstreams.base import LARGEST_ANSWER, AttemptFailed, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from multidict import CIMultiDictProxy
-
-LARGEST_ANSWER = 16 * 1024 * 1024
-"""Bytes of a whole answer, or of a stream before its first content, that are held; no completion comes near it."""
 
 # What the client library would add by itself; only the caller's own headers may go out.
 _NO_AUTOMATIC_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -62,7 +59,12 @@ class Exchange:
     @property
     def is_event_stream(self) -> bool:
         """Whether the body announces itself as server-sent events."""
-        return self._response.content_type == "text/event-stream"
+        return self.content_type == "text/event-stream"
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the body, without parameters."""
+        return self._response.content_type
 
     async def chunk(self, limits: Limits) -> bytes:
         """The next bytes of the body as they came; b"" at its proper end.

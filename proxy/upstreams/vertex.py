@@ -6,22 +6,24 @@ Only what judgement needs is read: whether a whole answer is well-formed, whethe
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import zlib
 from typing import TYPE_CHECKING
 
-from health.outcome import NEUTRAL, OK, FailureReason, Outcome
+from health.outcome import NEUTRAL, FailureReason, Outcome
 from proxy import headers
+from proxy.dialects.base import Framing
+from proxy.dialects.resumed import ResumedReader
 from proxy.errors import google_status
-from proxy.upstreams.base import AttemptFailed, Call, Limits, Reply, as_cut
+from proxy.upstreams.base import LARGEST_ANSWER, AttemptFailed, Call, Limits, Progress, Reply, as_cut
 from proxy.upstreams.codings import Decoder, UnknownCoding
 from proxy.upstreams.credentials import CredentialsUnavailable
-from proxy.upstreams.transport import LARGEST_ANSWER, raw_url
+from proxy.upstreams.relay import relay
+from proxy.upstreams.translation import translate
+from proxy.upstreams.transport import raw_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
 
-    from proxy.dialects.base import StreamMonitor, Usage
     from proxy.upstreams.base import Tail
     from proxy.upstreams.credentials import Credentials
     from proxy.upstreams.transport import Exchange, Transport
@@ -74,8 +76,11 @@ class Vertex:
     async def attempt(self, call: Call, limits: Limits) -> Reply:
         """Send the call as it came and judge what comes back."""
         authorization = await self._authorization(call, limits)
-        body = call.body if call.tail is None else _chained(call.body, call.tail)
-        sent = headers.to_vertex(call.headers, authorization)
+        body = _body(call)
+        # A compressed stream could not be taken up by another upstream where it breaks off.
+        sent = headers.to_vertex(call.headers, authorization, plain=call.may_stream)
+        if call.resumption is not None:
+            sent.popall("Content-Encoding", None)
         if call.tail is not None and (length := call.headers.get("Content-Length")):
             sent["Content-Length"] = length
         exchange = await self._transport.post(raw_url(self._host(call.route.location), call.target), sent, body, limits)
@@ -83,7 +88,7 @@ class Vertex:
             reply = await self._judge(call, exchange, limits)
         except BaseException as failure:
             exchange.close()
-            if isinstance(failure, AttemptFailed) and exchange.is_event_stream:
+            if isinstance(failure, AttemptFailed) and _is_stream(call, exchange):
                 raise as_cut(failure) from failure
             raise
         if reply.rest is None:
@@ -108,7 +113,7 @@ class Vertex:
 
     async def _judge(self, call: Call, exchange: Exchange, limits: Limits) -> Reply:
         if 200 <= exchange.status < 300:
-            if exchange.is_event_stream:
+            if _is_stream(call, exchange):
                 return await self._stream(call, exchange, limits)
             return await self._whole(call, exchange, limits)
         reply = await _read(exchange, limits)
@@ -158,92 +163,34 @@ class Vertex:
         return reply
 
     async def _stream(self, call: Call, exchange: Exchange, limits: Limits) -> Reply:
-        """Hold a stream until it shows content, so that whatever goes wrong before that can be repaired unseen."""
-        watch = _Watch(exchange, call.dialect.monitor())
-        held = b""
-        while not watch.started:
-            if not (piece := await exchange.until_content(limits)):
-                raise AttemptFailed.because(FailureReason.CUT, "a stream without content")
-            watch.see(piece)
-            if watch.failure is not None:
-                raise AttemptFailed.because(watch.failure)
-            held += piece
-            if len(held) > LARGEST_ANSWER:
-                raise AttemptFailed.because(FailureReason.MALFORMED, f"{LARGEST_ANSWER} bytes without content")
-        exchange.content_at = self._loop.time()
-        reply = Reply(
-            status=exchange.status,
-            reason=exchange.reason,
-            headers=headers.to_caller(exchange.headers),
-            body=held,
-            content_at=exchange.content_at,
+        monitor = call.dialect.monitor()
+        if call.resumption is not None:
+            reader = ResumedReader(monitor, call.completion)
+            return await translate(
+                exchange,
+                reader,
+                call.resumption.writer,
+                limits,
+                content_type=call.dialect.framing,
+                already=call.resumption.text,
+            )
+        progress = Progress(
+            lambda: "".join(monitor.texts), lambda: call.translated.stream_writer(call.completion, after=monitor)
         )
-        reply.rest = self._rest(reply, exchange, watch, limits)
-        reply.known = watch.known
-        reply.close = exchange.close
-        return reply
-
-    async def _rest(self, reply: Reply, exchange: Exchange, watch: _Watch, limits: Limits) -> AsyncGenerator[bytes]:
-        try:
-            while piece := await self._next(exchange, watch, limits):
-                watch.see(piece)
-                yield piece
-        finally:
-            reply.usage = watch.usage
-        if watch.failure is not None:
-            raise AttemptFailed.because(watch.failure)
-        if not watch.finished:
-            raise AttemptFailed.because(FailureReason.CUT)
-
-    async def _next(self, exchange: Exchange, watch: _Watch, limits: Limits) -> bytes:
-        try:
-            return await exchange.chunk(limits)
-        except AttemptFailed as failure:
-            # What has said that it is finished, or why it is not, has said all, however its connection ends.
-            if watch.known() is not None:
-                return b""
-            raise as_cut(failure) from failure
+        return await relay(exchange, monitor, limits, headers.to_caller(exchange.headers), progress)
 
 
-class _Watch:
-    """A stream's monitor behind its decoder; where the coding is unknown, the bytes alone have to do."""
+def _is_stream(call: Call, exchange: Exchange) -> bool:
+    """An event stream says what it is; an array looks like any other JSON, and is what a streaming method gives."""
+    if call.dialect.framing is Framing.EVENTS:
+        return exchange.is_event_stream
+    return call.route.streaming_method and exchange.content_type == call.dialect.framing
 
-    def __init__(self, exchange: Exchange, monitor: StreamMonitor) -> None:
-        self._monitor = monitor
-        self._broken = False
-        self._decoder: Decoder | None = None
-        with contextlib.suppress(UnknownCoding):
-            self._decoder = _decoder(exchange)
-        self._opaque = self._decoder is None
 
-    def see(self, piece: bytes) -> None:
-        if self._decoder is None or self._broken:
-            return
-        try:
-            self._monitor.feed(self._decoder.feed(piece))
-        except zlib.error:
-            self._broken = True
-
-    @property
-    def started(self) -> bool:
-        return self._opaque or self._monitor.started
-
-    @property
-    def finished(self) -> bool:
-        return self._opaque or self._monitor.finished
-
-    @property
-    def failure(self) -> FailureReason | None:
-        return FailureReason.MALFORMED if self._broken else self._monitor.failure
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._monitor.usage
-
-    def known(self) -> Outcome | None:
-        if self.failure is not None:
-            return Outcome.failure(self.failure)
-        return OK if self.finished and not self._opaque else None
+def _body(call: Call) -> bytes | AsyncIterator[bytes]:
+    if call.resumption is not None:
+        return call.translated.resume(call.plain_body, call.resumption.text)
+    return call.body if call.tail is None else _chained(call.body, call.tail)
 
 
 def _decoder(exchange: Exchange) -> Decoder:

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 
 from proxy import fim
+from tests.property.corpus import Cut
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from tests.property.corpus import Cut
+Answer = Callable[[Cut], str | None]
+"""An answer to a cut, or the code in it; None where there is nothing to decorate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """`answer` decorates the code of a cut; None where there is nothing to decorate. `floor` is the share recovered."""
+    """One way to decorate the code of a cut, and the share of all cuts in which it must be taken off again."""
 
     name: str
-    answer: Callable[[Cut], str | None]
-    floor: float
+    answer: Answer
+    floor: float = 1.0
     why: str = ""
-    """What of it cannot be told from code that was meant so."""
+    """What cannot be told from code that is meant so, where the floor is below 1."""
+    cut: Callable[[Cut], Cut] = lambda cut: cut
+    """What is done to the file first."""
 
 
-Content = "Callable[[Cut], str | None]"
+@cache
+def tags(cut: Cut) -> tuple[str, str]:
+    """Those that are asked for."""
+    prompt = fim.prompt(cut.hole)
+    return prompt.opening_tag, prompt.closing_tag
+
+
+def with_tags_in_the_file(cut: Cut) -> Cut:
+    """The same in a file that has all that could be taken for a marker, in the code that is missing, too."""
+    before, line_end, begun = cut.hole.prefix.rpartition("\n")
+    forged = "# <COMPLETION></COMPLETION> <|CURSOR|></CODE>"
+    prefix = f"{before}{line_end}{forged}{cut.line_end}{begun}"
+    return replace(cut, hole=replace(cut.hole, prefix=prefix), middle=f"{cut.middle}{forged}" if cut.middle else "")
+
+
+def with_a_tag_in_the_file(cut: Cut) -> Cut:
+    """The same in a file that has a tag, so that numbered ones are asked for."""
+    before, line_end, begun = cut.hole.prefix.rpartition("\n")
+    prefix = f"{before}{line_end}# <COMPLETION>{cut.line_end}{begun}"
+    return replace(cut, hole=replace(cut.hole, prefix=prefix))
 
 
 # What is written in the tags.
@@ -106,10 +128,26 @@ def begun_line_on_lines_of_its_own(cut: Cut) -> str | None:
     return None if with_begun_line(cut) is None else f"\n{cut.begun}{before_a_line_end(cut)}"
 
 
+def rest_of_line_and_line_end(cut: Cut) -> str | None:
+    code = with_rest_of_line(cut)
+    return None if code is None else f"{code}\n"
+
+
+def with_next_lines_and_other_line_ends(cut: Cut) -> str | None:
+    code = with_next_lines(cut)
+    if code is None:
+        return None
+    return code.replace("\r\n", "\n") if cut.line_end == "\r\n" else code.replace("\n", "\r\n")
+
+
 def dedented(cut: Cut) -> str | None:
     """All lines, the first too, without the indentation of the first."""
     first, *lines = cut.middle.split("\n")
-    if not cut.begun.isspace() or not lines or not all(line.startswith(cut.begun) or not line.strip() for line in lines):
+    if (
+        not cut.begun.isspace()
+        or not lines
+        or not all(line.startswith(cut.begun) or not line.strip() for line in lines)
+    ):
         return None
     return "\n".join([first, *(line.removeprefix(cut.begun) for line in lines)])
 
@@ -117,63 +155,88 @@ def dedented(cut: Cut) -> str | None:
 # How it is wrapped.
 
 
-def tagged(content: Callable[[Cut], str | None]) -> Callable[[Cut], str | None]:
+def tagged(content: Answer) -> Answer:
     return wrapped(content, "{opening}{code}{closing}")
 
 
-def wrapped(content: Callable[[Cut], str | None], form: str) -> Callable[[Cut], str | None]:
+def wrapped(content: Answer, form: str) -> Answer:
     def answer(cut: Cut) -> str | None:
-        prompt = fim.prompt(cut.hole)
         code = content(cut)
         if code is None:
             return None
         line_end = "" if code.endswith("\n") else cut.line_end
-        return form.format(
-            code=code, line=code + line_end, opening=prompt.opening_tag, closing=prompt.closing_tag
-        )
+        opening, closing = tags(cut)
+        return form.format(code=code, line=code + line_end, opening=opening, closing=closing)
 
     return answer
 
 
-NEVER_WORSE = Deviation("none", tagged(plain), 1.0)
 FENCED = "```\n{line}```"
 PYTHON = "```python\n{line}```"
-PROSE_BEFORE = "Here is the code that belongs at the cursor:\n\n"
-PROSE_AFTER = "\n\nThis completes the line. Let me know if you need anything else."
+BEFORE = "Here is the code that belongs at the cursor:\n\n"
+AFTER = "\n\nThis completes the line. Let me know if you need anything else."
+_TALK = "code without tags that begins as talk does, in a docstring"
+_SIGNS = "a begun line of signs alone"
+_TWICE = "lines that the code has twice before the hole"
+_LINE_END = "a line end that may be meant, where a line can end"
 
 DEVIATIONS = [
-    Deviation("code fence", wrapped(plain, "{opening}" + FENCED + "{closing}"), 0),
-    Deviation("code fence with language", wrapped(plain, "{opening}" + PYTHON + "{closing}"), 0),
-    Deviation("fence, tags on lines of their own", wrapped(plain, "{opening}\n" + PYTHON + "\n{closing}"), 0),
-    Deviation("fence around the tags", wrapped(plain, "```python\n{opening}{code}{closing}\n```"), 0),
-    Deviation("fence instead of tags", wrapped(plain, PYTHON), 0),
-    Deviation("prose before", wrapped(plain, PROSE_BEFORE + "{opening}{code}{closing}"), 0),
-    Deviation("prose after", wrapped(plain, "{opening}{code}{closing}" + PROSE_AFTER), 0),
-    Deviation("prose before and after a fence, no tags", wrapped(plain, PROSE_BEFORE + PYTHON + PROSE_AFTER), 0),
-    Deviation("prose and fence inside the tags", wrapped(plain, "{opening}" + PROSE_BEFORE + PYTHON + "{closing}"), 0),
-    Deviation("prose before, no tags", wrapped(plain, PROSE_BEFORE + "{code}"), 0),
-    Deviation("prose after, no tags", wrapped(plain, "{code}" + PROSE_AFTER), 0),
-    Deviation("begun line repeated", tagged(with_begun_line), 0),
-    Deviation("begun line repeated, without indentation", tagged(with_begun_line_unindented), 0),
-    Deviation("indentation repeated", tagged(with_indentation), 0),
-    Deviation("last line repeated", tagged(with_last_line), 0),
-    Deviation("last lines repeated", tagged(with_last_lines), 0),
-    Deviation("last lines repeated, without indentation", tagged(with_last_lines_unindented), 0),
-    Deviation("rest of the line repeated", tagged(with_rest_of_line), 0),
-    Deviation("next lines repeated", tagged(with_next_lines), 0),
-    Deviation("closing tag missing", wrapped(plain, "{opening}{code}"), 0),
-    Deviation("opening tag missing", wrapped(plain, "{code}{closing}"), 0),
-    Deviation("both tags missing", wrapped(plain, "{code}"), 0),
-    Deviation("line end after the opening tag", tagged(after_a_line_end), 0),
-    Deviation("line end before the closing tag", tagged(before_a_line_end), 0),
-    Deviation("tags on lines of their own", tagged(on_lines_of_its_own), 0),
-    Deviation("tags on lines of their own, begun line repeated", tagged(begun_line_on_lines_of_its_own), 0),
-    Deviation("spaces before the closing tag", tagged(with_spaces_at_the_end), 0),
-    Deviation("the other line ends", tagged(with_other_line_ends), 0),
-    Deviation("tags in lower case", wrapped(plain, "<completion>{code}</completion>"), 0),
-    Deviation("dedented", tagged(dedented), 0),
-    Deviation("fence, begun line repeated", wrapped(with_begun_line, "{opening}" + PYTHON + "{closing}"), 0),
-    Deviation("prose, fence, next lines repeated", wrapped(with_next_lines, PROSE_BEFORE + "{opening}" + FENCED + "{closing}"), 0),
-    Deviation("begun line repeated, closing tag missing", wrapped(with_begun_line, "{opening}{code}"), 0),
-    Deviation("rest of the line repeated, line end", wrapped(with_rest_of_line, "{opening}{code}\n{closing}"), 0),
+    Deviation("none", tagged(plain)),
+    Deviation("fence", wrapped(plain, "{opening}" + FENCED + "{closing}")),
+    Deviation("fence with language", wrapped(plain, "{opening}" + PYTHON + "{closing}")),
+    Deviation("fence, tags on lines of their own", wrapped(plain, "{opening}\n" + PYTHON + "\n{closing}")),
+    Deviation("fence around the tags", wrapped(plain, "```python\n{opening}{code}{closing}\n```")),
+    Deviation("fence instead of tags", wrapped(plain, PYTHON)),
+    Deviation("fence instead of tags, prose before and after", wrapped(plain, BEFORE + PYTHON + AFTER)),
+    Deviation(
+        "fence in tags, prose before and after", wrapped(plain, "{opening}" + BEFORE + PYTHON + AFTER + "{closing}")
+    ),
+    Deviation("prose before", wrapped(plain, BEFORE + "{opening}{code}{closing}")),
+    Deviation("prose after", wrapped(plain, "{opening}{code}{closing}" + AFTER)),
+    Deviation("prose before, no tags", wrapped(plain, BEFORE + "{code}"), 0.9, "a line end between talk and code"),
+    Deviation("prose after, no tags", wrapped(plain, "{code}" + AFTER), 0.99, _TALK),
+    Deviation("closing tag missing", wrapped(plain, "{opening}{code}")),
+    Deviation("opening tag missing", wrapped(plain, "{code}{closing}"), 0.99, _TALK),
+    Deviation("both tags missing", wrapped(plain, "{code}"), 0.99, _TALK),
+    Deviation("tags in lower case", wrapped(plain, "<completion>{code}</completion>")),
+    Deviation("tags in the code", tagged(plain), cut=with_tags_in_the_file),
+    Deviation(
+        "plain tags for numbered ones", wrapped(plain, "<COMPLETION>{code}</COMPLETION>"), cut=with_a_tag_in_the_file
+    ),
+    Deviation("begun line repeated", tagged(with_begun_line), 0.99, _SIGNS),
+    Deviation("begun line repeated, not indented", tagged(with_begun_line_unindented), 0.96, _SIGNS),
+    Deviation("begun line repeated, fence", wrapped(with_begun_line, "{opening}" + PYTHON + "{closing}"), 0.99, _SIGNS),
+    Deviation("begun line repeated, closing tag missing", wrapped(with_begun_line, "{opening}{code}"), 0.99, _SIGNS),
+    Deviation("indentation repeated", tagged(with_indentation)),
+    Deviation("last line repeated", tagged(with_last_line), 0.97, _TWICE),
+    Deviation("last lines repeated", tagged(with_last_lines), 0.99, _TWICE),
+    Deviation("last lines repeated, first not indented", tagged(with_last_lines_unindented), 0.97, _TWICE),
+    Deviation(
+        "rest of the line repeated", tagged(with_rest_of_line), 0.96, "brackets that the answer opens and closes"
+    ),
+    Deviation("rest of the line repeated, line end", tagged(rest_of_line_and_line_end), 0.96, "as the one before"),
+    Deviation("next lines repeated", tagged(with_next_lines), 0.99, "lines that the code has twice after the hole"),
+    Deviation(
+        "next lines repeated, prose, fence",
+        wrapped(with_next_lines, BEFORE + "{opening}" + FENCED + "{closing}"),
+        0.99,
+        "as the one before",
+    ),
+    Deviation("line end after the opening tag", tagged(after_a_line_end), 0.45, _LINE_END),
+    Deviation("line end before the closing tag", tagged(before_a_line_end), 0.97, _LINE_END),
+    Deviation("tags on lines of their own", tagged(on_lines_of_its_own), 0.35, _LINE_END),
+    Deviation(
+        "tags on lines of their own, begun line repeated", tagged(begun_line_on_lines_of_its_own), 0.6, _LINE_END
+    ),
+    Deviation("spaces before the closing tag", tagged(with_spaces_at_the_end), 0.9, "spaces before a word of the line"),
+    Deviation("the other line ends", tagged(with_other_line_ends)),
+    Deviation(
+        "the other line ends, next lines repeated",
+        tagged(with_next_lines_and_other_line_ends),
+        0.99,
+        "lines that the code has twice",
+    ),
+    Deviation(
+        "dedented", tagged(dedented), 0.1, "a line at the margin that may be meant, but after `if x:` and its like"
+    ),
 ]

@@ -1,0 +1,328 @@
+"""Chat completions in the shape that OpenAI gave them, and that Mistral's models speak on Vertex, too.
+
+Pure. What the dialects of that shape share: messages, answers, chunks. The shapes are those that the SDKs read.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from health.outcome import FailureReason
+from proxy import sse
+from proxy.dialects.base import Chat, Completion, FinishReason, InvalidRequest, Message, Usage, sendable
+from proxy.dialects.requests import JSON_ONLY, count, counted, typed
+from proxy.dialects.stream import StreamMonitor, error_reason, parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxy.dialects.base import Answer
+
+MOST_CHOICES = 8
+"""Answers to one request; each is a call."""
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_NO_TOOLS = "tools cannot be answered by the backup"
+_DONE = b"data: [DONE]\n\n"
+
+encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def new_id() -> str:
+    """32 hexadecimal digits, as Mistral's ids are."""
+    return uuid.uuid4().hex
+
+
+# --- requests
+
+
+def choices_asked_for(request: dict[str, Any], *, stream: bool) -> int:
+    """`n`. Raises InvalidRequest where so many cannot be had."""
+    choices = count(request, "n") or 1
+    if choices > 1 and stream:
+        raise InvalidRequest("n", "more than one choice in a stream cannot be answered by the backup")
+    if choices > MOST_CHOICES:
+        raise InvalidRequest("n", f"more than {MOST_CHOICES} choices cannot be answered by the backup")
+    return choices
+
+
+def refuse_inexpressible(request: dict[str, Any]) -> None:
+    """Raise InvalidRequest for what Claude cannot be asked in this shape."""
+    for field in ("tools", "functions"):
+        if request.get(field):
+            raise InvalidRequest(field, _NO_TOOLS)
+    for field in ("logprobs", "top_logprobs"):
+        if request.get(field):
+            raise InvalidRequest(field, f"{field} cannot be answered by the backup")
+
+
+def chat(request: dict[str, Any]) -> Chat:
+    """The conversation; what `response_format` asks for is put into words."""
+    given = typed(request, "messages", list, "a list")
+    read = [_message(message) for message in given or ()]
+    instruction = _instruction(request.get("response_format"))
+    messages = tuple(message for message in read if message.text.strip())
+    if not messages:
+        raise InvalidRequest("messages", "there is no message with text")
+    return Chat((Message("system", instruction), *messages) if instruction else messages)
+
+
+def _message(message: Any) -> Message:
+    if not isinstance(message, dict):
+        raise InvalidRequest("messages", "a message is not an object")
+    role = message.get("role")
+    if role in ("tool", "function") or message.get("tool_calls") or message.get("function_call"):
+        raise InvalidRequest("messages", _NO_TOOLS)
+    if not isinstance(role, str) or role not in _ROLES:
+        raise InvalidRequest("messages", f"the role {role!r:.40} is unknown")
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(map(_chunk_text, content))
+    if content is not None and not isinstance(content, str):
+        raise InvalidRequest("messages", "a message's content is neither text nor a list of chunks")
+    return Message(_ROLES[role], content or "")  # type: ignore[arg-type]
+
+
+def _chunk_text(chunk: Any) -> str:
+    if not isinstance(chunk, dict):
+        raise InvalidRequest("messages", "a chunk of content is not an object")
+    if chunk.get("type", "text") != "text":
+        raise InvalidRequest("messages", f"content of type {chunk['type']!r:.40} cannot be answered by the backup")
+    text = chunk.get("text")
+    if not isinstance(text, str):
+        raise InvalidRequest("messages", "a chunk of text has no text")
+    return text
+
+
+def _instruction(response_format: Any) -> str:
+    """What `response_format` asks for, in words; Claude is not told it otherwise."""
+    if response_format is None:
+        return ""
+    kind = response_format.get("type") if isinstance(response_format, dict) else None
+    if kind == "text":
+        return ""
+    if kind == "json_object":
+        return JSON_ONLY
+    if kind != "json_schema" or not isinstance(described := response_format.get("json_schema"), dict):
+        raise InvalidRequest("response_format", "neither text, json_object nor json_schema")
+    return f"{JSON_ONLY} It fits this JSON schema:\n{encode(described.get('schema'))}"
+
+
+# --- answers
+
+
+def write(
+    answers: Sequence[Answer], completion: Completion, *, answer_id: str, created: int, extra: dict[str, Any]
+) -> bytes:
+    """The whole answer. `created` is Unix time in seconds; `extra` goes into each message."""
+    head = opening(completion)
+    choices = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": sendable(head + answer.text), **extra},
+            "finish_reason": finish_word(answer.finish_reason),
+        }
+        for index, answer in enumerate(answers)
+    ]
+    # The question was asked once, as the caller sees it.
+    usage = Usage(answers[0].usage.input_tokens, sum(answer.usage.output_tokens for answer in answers))
+    body = {
+        "id": answer_id,
+        "object": "chat.completion",
+        "created": created,
+        "model": sendable(completion.model),
+        "choices": choices,
+        "usage": usage_object(usage),
+    }
+    return encode(body).encode()
+
+
+def check(body: bytes) -> FailureReason | Usage:
+    """What a whole answer counted; MALFORMED, or for an error object STREAM_ERROR or THROTTLED."""
+    answer = parsed(body)
+    if (reason := error_reason(answer)) is not None:
+        return reason
+    choices = _choices(answer)
+    if not choices:
+        return FailureReason.MALFORMED
+    for choice in choices:
+        if choice.get("finish_reason") == "error":
+            return FailureReason.STREAM_ERROR
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            return FailureReason.MALFORMED
+        if not isinstance(message.get("content"), str | list) and not message.get("tool_calls"):
+            return FailureReason.MALFORMED
+    return _counted(answer) or Usage()
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's or a delta's content; of a chunked one, its text chunks."""
+    if isinstance(content, list):
+        return "".join(
+            chunk["text"] for chunk in content if isinstance(chunk, dict) and isinstance(chunk.get("text"), str)
+        )
+    return content if isinstance(content, str) else ""
+
+
+def answer_text(body: bytes) -> str:
+    """The text of a whole, well-formed answer."""
+    return text_of(json.loads(body)["choices"][0]["message"].get("content"))
+
+
+def finish_word(reason: FinishReason) -> str:
+    """There is no word for a refusal that every client knows."""
+    return "length" if reason is FinishReason.LENGTH else "stop"
+
+
+def usage_object(usage: Usage) -> dict[str, int]:
+    """The three counts."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+
+
+def opening(completion: Completion) -> str:
+    """The last message where it is the assistant's (`prefix: true`): Mistral begins its answer with it.
+
+    Clients cut it off by its length, as Vercel's AI SDK does.
+    """
+    task = completion.task
+    if isinstance(task, Chat) and task.messages[-1].role == "assistant":
+        return task.messages[-1].text
+    return ""
+
+
+def _choices(value: Any) -> list[dict[str, Any]] | None:
+    """The choices of an answer or chunk; None where they are not what they must be."""
+    choices = value.get("choices") if isinstance(value, dict) else None
+    if isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices):
+        return choices
+    return None
+
+
+def _counted(value: dict[str, Any]) -> Usage | None:
+    counts = counted(value.get("usage"), "prompt_tokens", "completion_tokens")
+    return None if counts is None else Usage(*counts)
+
+
+# --- streams
+
+
+class ChunkWriter:
+    """Writes one answer as chunks: the same id, model and time in all, usage at the end."""
+
+    __slots__ = ("_apart", "_head", "_opening", "_role", "_usage")
+
+    def __init__(
+        self,
+        completion: Completion,
+        answer_id: str,
+        created: int,
+        *,
+        after: ChunkMonitor | None = None,
+        usage_apart: bool = False,
+    ) -> None:
+        """`created` is Unix time in seconds; `usage_apart`: the counts come in a chunk of their own, as OpenAI's do."""
+        begun = {} if after is None else after.identity
+        fixed = {
+            "id": begun.get("id", answer_id),
+            "object": "chat.completion.chunk",
+            "created": begun.get("created", created),
+            "model": sendable(begun.get("model", completion.model)),
+        }
+        self._head = encode(fixed)[:-1]
+        self._role = '"role":"assistant",' if after is None else ""
+        self._opening = opening(completion) if after is None else ""
+        self._usage = completion.include_usage
+        self._apart = usage_apart
+
+    def delta(self, text: str) -> bytes:
+        """The bytes of one event that carries `text`; the first time with the role."""
+        return self._repetition() + self._chunk(text, "null")
+
+    def finish(self, finish_reason: FinishReason, usage: Usage) -> bytes:
+        """The last chunk, or two, and the terminator."""
+        repetition = self._repetition()
+        counts = f',"usage":{encode(usage_object(usage))}' if self._usage else ""
+        last = self._chunk("", f'"{finish_word(finish_reason)}"', "" if self._apart else counts)
+        if self._apart and counts:
+            last += sse.event(f'{self._head},"choices":[]{counts}}}'.encode())
+        return repetition + last + _DONE
+
+    def _repetition(self) -> bytes:
+        text, self._opening = self._opening, ""
+        return self._chunk(text, "null") if text else b""
+
+    def _chunk(self, text: str, finish_reason: str, usage: str = "") -> bytes:
+        role, self._role = self._role, ""
+        delta = f'{role}"content":{encode(sendable(text))}'
+        choice = f'"choices":[{{"index":0,"delta":{{{delta}}},"finish_reason":{finish_reason}}}]'
+        return sse.event(f"{self._head},{choice}{usage}}}".encode())
+
+
+EVENTS_BEGIN_WITH = b"deir:\r\n\xef"
+"""The first letters of the fields (data, event, id, retry), a comment, a blank line, or a byte order mark."""
+
+
+class ChunkMonitor(StreamMonitor):
+    """Watches chunks go by."""
+
+    def __init__(self) -> None:
+        super().__init__(sse.SSEReader(), begins_with=EVENTS_BEGIN_WITH)
+        self.identity: dict[str, Any] = {}
+        """Id, model and time of the first chunk."""
+        self._open: set[object] = set()
+        self._ended: set[object] = set()
+
+    def missing_end(self) -> bytes:
+        """The terminator, where the last chunk came without it."""
+        return b"" if self.terminated else _DONE
+
+    def _see(self, event: sse.Event) -> bool:
+        if event.name not in ("", "message"):
+            if event.name == "error":
+                self.failure = error_reason(parsed(event.data)) or FailureReason.STREAM_ERROR
+            return self.failure is None
+        if event.data.strip() == b"[DONE]":
+            if self._open:
+                self.started = self.finished = self.terminated = True
+            return bool(self._open)
+        chunk = parsed(event.data)
+        if (reason := error_reason(chunk)) is not None:
+            self.failure = reason
+            return False
+        choices = _choices(chunk)
+        if choices is None:
+            # After content an object without choices is news that this version does not know.
+            return self.started and isinstance(chunk, dict)
+        if any(choice.get("finish_reason") == "error" for choice in choices):
+            self.failure = FailureReason.STREAM_ERROR
+            return False
+        self._take(chunk, choices)
+        return True
+
+    def _take(self, chunk: dict[str, Any], choices: list[dict[str, Any]]) -> None:
+        if not self.identity:
+            kinds = {"id": str, "model": str, "created": int}
+            self.identity = {name: chunk[name] for name, kind in kinds.items() if type(chunk.get(name)) is kind}
+        if chunk.get("usage"):
+            self.usage = _counted(chunk) or self.usage
+        for choice in choices:
+            index = str(choice.get("index"))
+            self._open.add(index)
+            delta = choice.get("delta")
+            if isinstance(delta, dict) and (content := delta.get("content")):
+                self.texts.append(text_of(content))
+                self.started = True
+            elif isinstance(delta, dict) and delta.get("tool_calls"):
+                self.started = True
+            if reason := choice.get("finish_reason"):
+                self.started = True
+                self._ended.add(index)
+                self.finish_reason = FinishReason.LENGTH if "length" in str(reason) else FinishReason.STOP
+        self.finished = self.terminated or (bool(self._ended) and self._ended >= self._open)
