@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+NODE := tests/clients/node
+NODE_STAMP := $(NODE)/node_modules/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format mutate lock clean
@@ -12,7 +14,7 @@ help: ## list the targets
 demo: $(STAMP) ## a simulated outage, end to end, on loopback, no credentials (ARGS=--fast for the short one)
 	@$(BIN)/completion-proxy demo $(ARGS)
 
-test: $(STAMP) ## the whole test suite
+test: $(STAMP) $(NODE_STAMP) ## the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
@@ -34,7 +36,7 @@ lock: $(STAMP) ## resolve the newest versions that pyproject.toml allows into re
 		--no-annotate --no-header --group dev pyproject.toml --output-file requirements.lock
 
 clean: ## remove what the targets made
-	@rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis mutants build dist
+	@rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis mutants build dist $(NODE)/node_modules
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
@@ -43,3 +45,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation --editable .
 	@touch $(STAMP)
+
+# The client libraries of node, by their lock; without npm the tests that need them are skipped.
+$(NODE_STAMP): $(NODE)/package.json $(NODE)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		echo "installing the client libraries of node, once ..."; \
+		cd $(NODE) && npm ci --silent && touch node_modules/.installed; \
+	fi

@@ -14,12 +14,16 @@ from proxy.stops import overlap_start
 
 _PROSE = re.compile(
     r"\s{0,20}(?:I(?: |['\u2019](?:m|ll|d|ve)\b)|Sure\b|Certainly\b|Of course\b|Sorry\b|Unfortunately\b"
-    r"|Here(?: is| are|['\u2019]s)\b|It (?:looks|seems|appears)\b|There(?: is|['\u2019]s)\b|Based on\b|Looking at\b"
+    r"|Here(?: is| are| it| you|['\u2019]s)\b|It (?:looks|seems|appears)\b"
+    r"|There(?: is|['\u2019]s)\b|Based on\b|Looking at\b"
     r"|Please\b|Let me\b|Note(?: that\b|:)|As an AI\b|To complete\b|No(?:thing| completion)\b"
     r"|This (?:is|will|should|completes|adds|fills|returns|continues)\b"
     r"|Th(?:e|is) (?:code|cursor|completion|function|file|missing)\b)"
 )
-_INTRODUCTIONS = ("Here is", "Here are", "Here's", "Here\u2019s", "Sure", "Certainly", "Of course", "The completed")
+_INTRODUCTIONS = (
+    *("Here is", "Here are", "Here it is", "Here you go", "Here's", "Here\u2019s"),
+    *("Sure", "Certainly", "Of course", "The completed"),
+)
 _INTRODUCTION = re.compile(rf"\s{{0,20}}(?:{'|'.join(_INTRODUCTIONS)})[^\n]{{0,200}}")
 _AFTERWORD = re.compile(r"\n[ \t]{0,20}\r?\n(?=[A-Z])")
 

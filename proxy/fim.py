@@ -62,8 +62,10 @@ def is_safe_stop(stop: str, hole: Hole) -> bool:
     """
     prefix, suffix = _shown(hole)
     heads = (_tags(prefix, suffix).completion[0], "```", *repetitions(prefix.replace("\r\n", "\n")))
-    # A blank begins most stops and ends most lines; one that is cut in two by a repetition is no great loss.
-    return "```" not in stop and not any(stop in head or head[overlap_start(head, stop) :].strip() for head in heads)
+    if "```" in stop:
+        return False
+    # Signs begin many stops and end many lines; one that is cut in two by a repetition is no great loss.
+    return not any(stop in head or any(map(str.isalnum, head[overlap_start(head, stop) :])) for head in heads)
 
 
 def _render(prefix: str, suffix: str, tags: _Tags, path: str = "", language: str = "") -> str:
@@ -166,7 +168,7 @@ Examples:
 
 
 def _is_of_whole_lines(prefix: str, suffix: str) -> bool:
-    return prefix[-1:] in ("", "\n") and suffix[:1] not in ("", "\n", "\r")
+    return prefix[-1:] in ("", "\n") and suffix[:1] not in ("", "\n")
 
 
 class _Stage(Protocol):
@@ -191,24 +193,24 @@ class Cleaner:
         hole's prefix; for the stops, the limit and the brackets it is part of the answer, too.
         """
         prefix, suffix = _shown(hole)
-        end = line_end(prefix + suffix)
+        end = line_end(prefix, suffix)
+        prefix, suffix, had = (code.replace("\r\n", "\n") for code in (prefix, suffix, already))
         if end == "\r\n":
-            prefix, suffix = prefix.replace(end, "\n"), suffix.replace(end, "\n")
             # A stop that is meant as a blank line is one in any file.
             stops = [*stops, *(stop.replace(end, "\n").replace("\n", end) for stop in stops)]
         self._inside = Inside(*_tags(prefix, suffix).completion)
         self._stops = Stops(stops, max_tokens, already=already)
-        self._stages: list[_Stage] = [self._inside, Unfenced(whole_lines=_is_of_whole_lines(prefix, suffix))]
-        if end:
-            self._stages.append(OneLineEnd())
-        self._stages += (
-            WithoutPrefix(prefix, suffix),
-            Indented(prefix),
-            WithoutSuffix(suffix, prefix=prefix, already=already),
-        )
+        self._stages: list[_Stage] = [
+            self._inside,
+            Unfenced(whole_lines=_is_of_whole_lines(prefix, suffix)),
+            OneLineEnd(),
+            WithoutPrefix(prefix, suffix, already=had),
+            Indented(prefix, already=had),
+            WithoutSuffix(suffix, prefix=prefix, already=had),
+            self._stops,
+        ]
         if end == "\r\n":
-            self._stages.append(WindowsLineEnd())
-        self._stages.append(self._stops)
+            self._stages.insert(-1, WindowsLineEnd(prefix))
 
     def feed(self, text: str) -> str:
         """The code that may be sent on now, often ""."""

@@ -8,13 +8,10 @@ from __future__ import annotations
 import re
 
 
-def line_end(code: str) -> str:
-    """The line end of all lines of `code`, "\\n" or "\\r\\n"; "" if it has none or several."""
-    lines = code.count("\n")
-    windows = code.count("\r\n")
-    if not lines or windows not in (0, lines):
-        return ""
-    return "\r\n" if windows else "\n"
+def line_end(prefix: str, suffix: str) -> str:
+    """The line end of a file, "\\n" or "\\r\\n": the one nearest before the cursor, else after it."""
+    code, at = (prefix, prefix.rfind("\n")) if "\n" in prefix else (suffix, suffix.find("\n"))
+    return "\r\n" if at > 0 and code[at - 1] == "\r" else "\n"
 
 
 class OneLineEnd:
@@ -38,13 +35,20 @@ class OneLineEnd:
 
 
 class WindowsLineEnd:
-    """Makes every "\\n" a "\\r\\n"."""
+    """Makes every "\\n" a "\\r\\n", but for one whose "\\r" stands before the cursor already."""
 
-    __slots__ = ()
+    __slots__ = ("_is_begun",)
+
+    def __init__(self, prefix: str) -> None:
+        self._is_begun = prefix.endswith("\r")
 
     def feed(self, text: str) -> str:
         """All of it."""
-        return text.replace("\n", "\r\n")
+        ended = text.replace("\n", "\r\n")
+        if text and self._is_begun:
+            self._is_begun = False
+            return ended.removeprefix("\r") if text[0] == "\n" else ended
+        return ended
 
     def finish(self) -> str:
         """Nothing is held back."""
@@ -67,8 +71,9 @@ class Indented:
 
     __slots__ = ("_at_line_start", "_first", "_held", "_indentation", "_is_decided")
 
-    def __init__(self, prefix: str) -> None:
-        begun = prefix.rpartition("\n")[2]
+    def __init__(self, prefix: str, *, already: str = "") -> None:
+        """`already` is what the caller has of the answer: where there is some, the cursor may be in an indentation."""
+        begun = "" if already else prefix.rpartition("\n")[2]
         is_text = any(prefix.count(quotes) % 2 for quotes in ('"""', "'''"))
         self._indentation = begun if begun.isspace() and not is_text else ""
         self._is_decided = not self._indentation

@@ -32,7 +32,8 @@ _HEADER_PATH = re.compile(rf"({_PATH})\s{{0,20}}(?:\n|\Z)")
 
 _LANGUAGE_COMMENT = re.compile(rf"^\s{{0,20}}{_COMMENT}\s{{0,20}}language\s?:\s{{0,5}}([\w+#-]{{1,30}})", re.I | re.M)
 _MODELINE = re.compile(
-    r"\b(?:vim?|ex):.{0,100}?\b(?:ft|filetype|syntax)=(\w{1,30})|-\*-(?:.{0,50}\bmode:)? ?([\w+-]{1,30})(?:;.{0,50})? ?-\*-"
+    r"\b(?:vim?|ex):.{0,100}?\b(?:ft|filetype|syntax)=(\w{1,30})"
+    r"|-\*-(?:.{0,50}\bmode:)? ?([\w+]{1,30})(?:;.{0,50})? ?-\*-"
 )
 _SHEBANG = re.compile(
     r"#!\s{0,5}\S{0,200}/(?:env\s+(?:-S\s+)?)?"
@@ -115,14 +116,17 @@ def _path_in_header(prefix: str) -> str:
 
 
 def _path_in_comments(prefix: str) -> str:
-    path = ""
+    path, is_head = "", True
     for number, line in enumerate(prefix[:_HEAD].split("\n")):
-        if number >= 3 and not _IS_COMMENT.match(line):
+        is_head = is_head and bool(_IS_COMMENT.match(line))
+        if number >= 3 and not is_head:
             break
-        if (found := _PATH_COMMENT.match(line)) or (
-            number < 2 and not path and (found := _BARE_PATH_COMMENT.match(line)) and _language_of(found[1])
-        ):
-            path = found[1]
+        found = _PATH_COMMENT.match(line)
+        if not found and number < 2 and not path:
+            found = _BARE_PATH_COMMENT.match(line)
+            # A comment of one word is a path if it ends as one.
+            found = found if found and _language_of(found[1]) else None
+        path = found[1] if found else path
     return path
 
 
@@ -130,9 +134,12 @@ def _language_in(hole: Hole) -> str:
     beginning, end = hole.prefix[:_MARGIN], hole.suffix[-_MARGIN:]
     for text in (beginning, end):
         if found := _LANGUAGE_COMMENT.search(text) or _MODELINE.search(text):
-            name = next(filter(None, found.groups())).lower()
-            return _OTHER_NAMES.get(name, name)
+            return _named(found)
     if found := _SHEBANG.match(beginning):
-        name = found[1].lower()
-        return _OTHER_NAMES.get(name, name)
+        return _named(found)
     return next((name for text, name in _BEGINNINGS.items() if beginning.lstrip().lower().startswith(text)), "")
+
+
+def _named(found: re.Match[str]) -> str:
+    name = str(found[found.lastindex or 0]).lower()
+    return _OTHER_NAMES.get(name, name)

@@ -15,7 +15,7 @@ from proxy.stops import overlap_start
 _NEAR = 1000
 _LINES = 10
 """Characters and lines around the hole in which a repetition is looked for."""
-_BLANKS = 200
+_HELD_BLANKS = 200
 """Blanks and line ends at an answer's end that are held back."""
 
 _TELLING = 3
@@ -23,6 +23,7 @@ _TELLING = 3
 _SHORT = 8
 """A line so short may stand in a block of its like, as `try:`."""
 
+_BLANKS = (" ", "\t")
 _CLOSERS = frozenset(")]}\"'`;,")
 _WORD = re.compile(r"[^\W_]")
 _BEGINNING = re.compile(r"(?:#+|//+|/\*\*?|\*|-|--|<!--) \Z|(?:\"\"\"|''')\Z")
@@ -52,11 +53,10 @@ def repetitions(prefix: str) -> list[str]:
         words = {line for line in block if _WORD.search(line)}
         # Code that repeats itself may do so again.
         if words.difference(lines[:first]):
-            text = "\n".join(block)
-            forms = {text, text.lstrip(), textwrap.dedent(text)} if len(text.strip()) > _SHORT else {text}
-            found |= {f"{form}\n{begun}" for form in forms}
-            if begun.isspace():
-                found |= {f"{form}\n" for form in forms}
+            text = "\n".join(lines[first:])
+            found |= {text, text.lstrip(), textwrap.dedent(text)} if len(text.strip()) > _SHORT else {text}
+    if begun.isspace():
+        found |= {text[: text.rindex("\n") + 1] for text in found}
     blocks = frozenset(found)
     if _WORD.search(begun):
         found |= {begun, begun.lstrip()}
@@ -83,15 +83,21 @@ class WithoutPrefix:
     so does one where the line cannot end.
     """
 
-    __slots__ = ("_begun", "_decided", "_held", "_repetitions", "_takes_no_line_end")
+    __slots__ = ("_begun", "_decided", "_held", "_is_blank", "_repetitions", "_takes_no_line_end")
 
-    def __init__(self, prefix: str, suffix: str) -> None:
-        self._repetitions = repetitions(prefix)
+    def __init__(self, prefix: str, suffix: str, *, already: str = "") -> None:
+        """`already` is what the caller has of the answer, the end of `prefix`: it may end anywhere, as no editor's code
+        does, so what goes on with it may well begin with blanks or a line end.
+        """
         begun = prefix[-_NEAR:].rpartition("\n")[2]
-        is_indented = begun[:1] in (" ", "\t")
+        self._is_blank = begun.isspace()
+        self._repetitions = [] if already and len(begun.strip()) < _TELLING else repetitions(prefix)
+        is_indented = begun.startswith(_BLANKS)
         is_in_a_line = bool(suffix[:_NEAR].partition("\n")[0].strip())
-        self._takes_no_line_end = bool(begun.strip()) and (
-            bool(_BLANK_END.search(begun)) or (is_indented and (is_in_a_line or begun.endswith(_IS_OPEN)))
+        self._takes_no_line_end = (
+            not already
+            and bool(begun.strip())
+            and (bool(_BLANK_END.search(begun)) or (is_indented and (is_in_a_line or begun.endswith(_IS_OPEN))))
         )
         # The next line may be the same; one that is the same and goes on is the begun one.
         is_telling = len(begun.strip()) >= _TELLING and bool(_WORD.search(begun)) and not _IMPORT.match(begun)
@@ -107,7 +113,7 @@ class WithoutPrefix:
         held = self._held
         if (
             held == "\n"
-            or any(len(repeat) > len(held) and repeat.startswith(held) for repeat in self._repetitions)
+            or any(len(repeat) >= len(held) and repeat.startswith(held) for repeat in self._repetitions)
             or any(begun.startswith(held) for begun in self._begun)
         ):
             return ""
@@ -121,7 +127,9 @@ class WithoutPrefix:
         self._decided = True
         held = self._held
         for repeat in self._repetitions:
-            if held.startswith(repeat):
+            # A line that goes deeper than the cursor's is not that one.
+            goes_deeper = self._is_blank and repeat.strip() and held.startswith(_BLANKS, len(repeat))
+            if held.startswith(repeat) and not goes_deeper:
                 return held[len(repeat) :]
         for begun in self._begun:
             if held.startswith(begun) and held[len(begun) :][:1] not in ("", "\n"):
@@ -147,7 +155,7 @@ class WithoutSuffix:
         # Where a file ends, a line ends, too.
         self._suffix = suffix[:_NEAR] or "\n"
         self._after = suffix[:_STATEMENT]
-        self._prefix = prefix[-_STATEMENT:]
+        self._prefix = prefix.removesuffix(already)[-_STATEMENT:]
         self._begun = self._prefix.rpartition("\n")[2]
         self._line = self._suffix.lstrip().partition("\n")[0].rstrip()
         self._before = [already]
@@ -168,6 +176,7 @@ class WithoutSuffix:
     def finish(self) -> str:
         """The rest, without the longest repetition that is one beyond doubt."""
         held, self._held = self._held, ""
+        self._before = ["".join(self._before)[-_STATEMENT:]]
         end = _end_of_solid(held)
         # One blank at the end may be meant; more of them, or a line end, may follow a repetition.
         for text in (held, held[:end]) if held[end:] not in ("", " ") else (held,):
@@ -197,14 +206,14 @@ class WithoutSuffix:
 
     def _splits_a_line(self, text: str) -> bool:
         """Whether the line end of `text` comes where the code around it needs none."""
-        if not self._begun.strip() or "".join((*self._before, text)).count("\n") > 1:
+        if not self._begun.strip() or (self._before[0] + text).count("\n") > 1:
             return False
-        return self._suffix[0] in " \t([)].,:;=" or text[-2:-1] in (" ", "\t")
+        return self._suffix[0] in " \t([)].,:;=" or text[-2:-1] in _BLANKS
 
     def _repeats(self, overlap: str, before: str) -> bool:
         """Whether `overlap`, which the answer ends and the suffix begins with, is there twice rather than by chance."""
         solid = "".join(overlap.split())
-        before = "".join(self._before) + before
+        before = self._before[0] + before
         if _CLOSERS.issuperset(solid):
             return not any(self._closes(closer, before, overlap) for closer in set(solid))
         is_twice = (self._prefix + before).rstrip().endswith(overlap.strip()) or self._suffix.startswith(
@@ -248,9 +257,9 @@ class WithoutSuffix:
 
 def _is_inside(before: str, after: str) -> bool:
     """Whether the place between two characters is inside a word or between blanks."""
-    return (before.isalnum() and after.isalnum()) or (before in (" ", "\t") and after in " \t")
+    return (before.isalnum() and after.isalnum()) or (before in _BLANKS and after in _BLANKS)
 
 
 def _end_of_solid(text: str) -> int:
     """Where the blanks and line ends begin that end `text`, or the last of them if there are too many."""
-    return max(len(text.rstrip(" \t\n")), len(text) - _BLANKS)
+    return max(len(text.rstrip(" \t\n")), len(text) - _HELD_BLANKS)

@@ -114,10 +114,16 @@ def _instruction(response_format: Any) -> str:
 
 
 def write(
-    answers: Sequence[Answer], completion: Completion, *, answer_id: str, created: int, extra: dict[str, Any]
+    answers: Sequence[Answer],
+    completion: Completion,
+    *,
+    answer_id: str,
+    created: int,
+    extra: dict[str, Any],
+    repeats_opening: bool = True,
 ) -> bytes:
     """The whole answer. `created` is Unix time in seconds; `extra` goes into each message."""
-    head = opening(completion)
+    head = opening(completion) if repeats_opening else ""
     choices = [
         {
             "index": index,
@@ -226,6 +232,7 @@ class ChunkWriter:
         *,
         after: ChunkMonitor | None = None,
         usage_apart: bool = False,
+        repeats_opening: bool = True,
     ) -> None:
         """`created` is Unix time in seconds; `usage_apart`: the counts come in a chunk of their own, as OpenAI's do."""
         begun = {} if after is None else after.identity
@@ -237,7 +244,7 @@ class ChunkWriter:
         }
         self._head = encode(fixed)[:-1]
         self._role = '"role":"assistant",' if after is None else ""
-        self._opening = opening(completion) if after is None else ""
+        self._opening = opening(completion) if after is None and repeats_opening else ""
         self._usage = completion.include_usage
         self._apart = usage_apart
 

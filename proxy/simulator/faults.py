@@ -45,7 +45,8 @@ class Fault:
     stall_after_chunks: int | None = None
     """Send nothing more, and keep the connection open."""
     end_after_chunks: int | None = None
-    """End the body cleanly, but early: no finish_reason, and nothing that says that the stream is over."""
+    """End the body cleanly, but early: no finish_reason, no [DONE], no message_stop. An array is closed: it is the
+    front end that writes it, and the model behind that ends."""
     malformed_chunk: int | None = None
     """Send rubbish in place of the chunk with this index, and go on."""
     error_after_chunks: int | None = None
@@ -55,10 +56,8 @@ class Fault:
     garbage_body: bool = False
     """Answer 200 with a page of HTML."""
     omit_terminator: bool = False
-    """End a stream after its finish_reason without what says that it is over: [DONE], message_stop, an array's `]`.
-
-    Gemini's events have no such thing, and end as ever.
-    """
+    """End a stream after its finish_reason without what says that it is over: [DONE], message_stop, or where there is
+    neither, an array's bracket. Gemini's events have no such thing, and end as ever."""
     stall_before_end: bool = False
     """Send all of a stream, and keep the connection open in place of ending the body."""
     error_in_body: bool = False

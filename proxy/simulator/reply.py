@@ -37,6 +37,23 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Framing:
+    """What a front end puts around the parts of a stream: nothing around events, brackets and commas in an array.
+
+    It closes what it opened when the model behind it has ended, however that was.
+    """
+
+    opening: bytes = b""
+    separator: bytes = b""
+    closing: bytes = b""
+
+
+EVENTS = Framing()
+ARRAY = Framing(opening=b"[", separator=b"\n,\r\n", closing=b"\n]")
+"""As Google writes the array that a stream is in JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """One answer: whole, in one part, or a stream of many."""
 
@@ -44,6 +61,7 @@ class Reply:
     headers: Mapping[str, str]
     parts: tuple[Part, ...]
     stream: bool = False
+    framing: Framing = EVENTS
     error_event: bytes = b""
     """How this stream says that it failed."""
     malformed_event: bytes = b""
@@ -52,7 +70,8 @@ class Reply:
     @property
     def body(self) -> bytes:
         """The whole body."""
-        return b"".join(part.data for part in self.parts)
+        inside = self.framing.separator.join(part.data for part in self.parts)
+        return self.framing.opening + inside + self.framing.closing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +158,8 @@ def plan(reply: Reply, fault: Fault = HEALTHY, latency: float = 0.0) -> list[Ste
     if fault.truncated_body:
         return [*steps, *_truncated(reply)]
     if reply.stream:
-        return [*steps, Head(reply.status, reply.headers, None), *_body(reply, reply.parts, fault, latency)]
+        head = [Head(reply.status, reply.headers, None), *_send(reply.framing.opening)]
+        return [*steps, *head, *_body(reply, reply.parts, fault, latency)]
     # Only a body without an announced length can end early and cleanly.
     length = None if fault.end_after_chunks is not None else len(reply.body)
     return [*steps, Head(reply.status, reply.headers, length), *_body(reply, _pieces(reply, fault), fault, 0.0)]
@@ -149,34 +169,48 @@ def _body(reply: Reply, parts: tuple[Part, ...], fault: Fault, latency: float) -
     steps: list[Step] = []
     sent = 0
     pause = latency + fault.delay_before_content
+    before = b""
     for part in parts:
         if part.kind is Kind.TERMINATOR and fault.omit_terminator:
             continue
         if part.kind is not Kind.HEAD:
-            if (ending := _ending(reply, fault, sent)) is not None:
+            if (ending := _ending(reply, fault, sent, before)) is not None:
                 return [*steps, *ending]
             steps += _wait(pause)
             pause = 0.0
+        data = part.data
         if part.kind is Kind.CONTENT:
-            steps.append(Send(_malformed(reply, part) if sent == fault.malformed_chunk else part.data))
+            data = _malformed(reply, part) if sent == fault.malformed_chunk else data
             sent += 1
             pause = fault.delay_between_chunks
-        else:
-            steps.append(Send(part.data))
-    return [*steps, Wait(FOREVER) if fault.stall_before_end and reply.stream else End()]
+        steps.append(Send(before + data))
+        before = reply.framing.separator
+    if fault.stall_before_end and reply.stream:
+        # A front end whose model is silent but not gone closes nothing.
+        return [*steps, *([] if fault.omit_terminator else _send(reply.framing.closing)), Wait(FOREVER)]
+    return [*steps, *_end(reply, fault)]
 
 
-def _ending(reply: Reply, fault: Fault, sent: int) -> list[Step] | None:
-    """How the answer ends here and now, if it does."""
+def _ending(reply: Reply, fault: Fault, sent: int, before: bytes) -> list[Step] | None:
+    """How the answer ends here and now, if it does; `before` separates it from what was sent."""
     if sent == fault.error_after_chunks and reply.error_event:
-        return [Send(reply.error_event), End()]
+        return [Send(before + reply.error_event), *_end(reply, fault)]
     if sent == fault.end_after_chunks:
-        return [End()]
+        return _end(reply, fault)
     if sent == fault.stall_after_chunks:
         return [Wait(FOREVER)]
     if sent == fault.cut_after_chunks:
         return [Cut()]
     return None
+
+
+def _end(reply: Reply, fault: Fault) -> list[Step]:
+    """The clean end of a body."""
+    has_terminator = any(part.kind is Kind.TERMINATOR for part in reply.parts)
+    if fault.omit_terminator and not has_terminator:
+        # Then the bracket is all that says that it is over.
+        return [End()]
+    return [*_send(reply.framing.closing), End()]
 
 
 def _truncated(reply: Reply) -> list[Step]:
@@ -195,6 +229,10 @@ def _pieces(reply: Reply, fault: Fault) -> tuple[Part, ...]:
         return reply.parts
     size = max(1, math.ceil(len(reply.body) / PIECES))
     return tuple(Part(reply.body[start : start + size]) for start in range(0, len(reply.body), size))
+
+
+def _send(data: bytes) -> list[Step]:
+    return [Send(data)] if data else []
 
 
 def _wait(seconds: float) -> list[Step]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from . import model
@@ -48,7 +49,8 @@ def answer(
         raise refused("model: Extra inputs are not permitted")
     rest, version = _versioned(body)
     ask = understand({**rest, "model": name}, version, models)
-    message = compose(ask, author, message_id=message_id, model=name.replace("@", "-"))
+    # The answer has Anthropic's name of the model.
+    message = compose(replace(ask, model=name.replace("@", "-")), author, message_id=message_id)
     return write(message, {"request-id": request_id}, stream=ask.stream)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from . import protobuf_json
 from .protobuf_json import Message, anything, binary, repeated, text
-from .reply import Kind, Part, Reply, whole
+from .reply import ARRAY, Part, Reply, whole
 from .vertex_errors import ERRORS, JSON, error_object, invalid_argument, pretty
 
 _REQUEST = Message(
@@ -25,7 +26,6 @@ _REQUEST = Message(
     },
 )
 _NAMES = frozenset({"http_body", protobuf_json.camel("http_body")})
-_SEPARATOR = b"\n,\r\n"
 
 
 def opened(body: dict[str, Any]) -> dict[str, Any] | None:
@@ -45,35 +45,33 @@ def opened(body: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def closed(reply: Reply, size: int | None) -> Reply:
-    """`reply` in an envelope; one of a stream holds an event, or so many bytes of the stream wherever they are cut."""
+    """`reply` in an envelope; each of a stream holds an event, or so many bytes of the stream wherever they are cut."""
     if reply.status != HTTPStatus.OK:
         return reply
     headers = {**reply.headers, "content-type": JSON}
     if not reply.stream:
-        inside = _element(reply, reply.body)
-        return whole(reply.status, inside + b"\n", JSON, headers)
+        return whole(reply.status, _element(reply, reply.body) + b"\n", JSON, headers)
+    parts = reply.parts if size is None else _cut(reply.parts, size)
     return replace(
         reply,
         headers=headers,
-        parts=(Part(b"[", Kind.HEAD), *_elements(reply, size), Part(b"]", Kind.TAIL)),
-        error_event=pretty(error_object(ERRORS["unavailable"])) + b"\n]",
-        malformed_event=b'{\n  "contentType": "text/ev' + _SEPARATOR,
+        parts=tuple(replace(part, data=_element(reply, part.data)) for part in parts),
+        framing=ARRAY,
+        error_event=pretty(error_object(ERRORS["unavailable"])),
+        malformed_event=b'{\n  "contentType": "text/ev',
     )
 
 
-def _elements(reply: Reply, size: int | None) -> list[Part]:
-    """The parts of the stream, each in one or more elements, with what remains of it for the next where they are cut."""
-    parts: list[Part] = []
+def _cut(parts: Sequence[Part], size: int) -> list[Part]:
+    """The same bytes in parts of `size` bytes, each of the kind of that in which it ends."""
+    cut: list[Part] = []
     held = b""
-    for part in reply.parts[:-1]:
+    for part in parts:
         held += part.data
-        end = len(held) if size is None else len(held) // size * size
-        step = end if size is None else size
-        pieces = [held[start : start + step] for start in range(0, end, step or 1)]
-        held = held[end:]
-        parts.append(Part(b"".join(_element(reply, piece) + _SEPARATOR for piece in pieces), part.kind))
-    last = reply.parts[-1]
-    return [*parts, Part(_element(reply, held + last.data) + b"\n", last.kind)]
+        while len(held) >= size:
+            cut.append(Part(held[:size], part.kind))
+            held = held[size:]
+    return [*cut, Part(held, parts[-1].kind)] if held else cut
 
 
 def _element(reply: Reply, data: bytes) -> bytes:

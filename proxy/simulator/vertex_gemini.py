@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from . import model
 from .gemini_rules import GeminiAsk, GeminiModel, counted, understand
-from .reply import Kind, Part, Reply
+from .reply import ARRAY, Kind, Part, Reply
 from .vertex_errors import ERRORS, JSON, error_object, google, pretty
 
 _NUMBERS = {
@@ -93,55 +93,60 @@ class _Writer:
         return {"promptFeedback": feedback, "usageMetadata": usage, **self.identity}
 
 
-def generate(
-    body: _Document, name: str, can: GeminiModel, author: model.Author, *, answer_id: str, wire: Wire, blocks: bool
-) -> Reply:
-    """The whole answer of the model `name`; one that `blocks` refuses the prompt. Raises Rejected."""
-    ask = understand(body, can, streams=False)
-    writer = _Writer(ask, wire, _identity(name, answer_id))
-    if blocks:
-        return google(writer.blocked())
-    if (call := _call(ask)) is not None:
-        candidates = [writer.candidate(index, [call], "STOP") for index in range(ask.candidates)]
-        return google(writer.document(candidates, writer.usage([json.dumps(call)] * ask.candidates)))
-    generations = [_generation(ask, author, index) for index in range(ask.candidates)]
-    candidates = [
-        writer.candidate(index, _texts(each.text), _FINISH[each.finish]) for index, each in enumerate(generations)
-    ]
-    return google(writer.document(candidates, writer.usage([each.text for each in generations])))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gemini:
+    """One model as it is served."""
 
+    name: str
+    can: GeminiModel
+    author: model.Author
+    blocks: bool
+    """Whether it answers no prompt."""
 
-def stream(
-    body: _Document, name: str, can: GeminiModel, author: model.Author, *, answer_id: str, wire: Wire, blocks: bool
-) -> Reply:
-    """As `generate`, in pieces; the last one has the finish reason and the usage. Raises Rejected."""
-    ask = understand(body, can, streams=True)
-    writer = _Writer(ask, wire, _identity(name, answer_id))
-    if blocks:
-        return _framed([], writer.blocked(), wire)
-    generation = _generation(ask, author, 0)
-    call = _call(ask)
-    pieces = [[call]] if call is not None else [_texts(chunk) for chunk in model.chunks(generation.text)]
-    written = generation.text if call is None else json.dumps(call)
-    finish = _FINISH[generation.finish] if call is None else "STOP"
-    traffic = {"trafficType": wire.enum("ON_DEMAND")}
-    last = writer.document([writer.candidate(0, [{"text": ""}], finish)], writer.usage([written]))
-    return _framed([writer.document([writer.candidate(0, parts)], traffic) for parts in pieces], last, wire)
+    def generate(self, body: _Document, wire: Wire, answer_id: str) -> Reply:
+        """The whole answer. Raises Rejected."""
+        ask = understand(body, self.can, streams=False)
+        writer = self._writer(ask, wire, answer_id)
+        if self.blocks:
+            return google(writer.blocked())
+        if (call := _call(ask)) is not None:
+            candidates = [writer.candidate(index, [call], "STOP") for index in range(ask.candidates)]
+            return google(writer.document(candidates, writer.usage([json.dumps(call)] * ask.candidates)))
+        generations = [self._generation(ask, index) for index in range(ask.candidates)]
+        candidates = [
+            writer.candidate(index, _texts(each.text), _FINISH[each.finish]) for index, each in enumerate(generations)
+        ]
+        return google(writer.document(candidates, writer.usage([each.text for each in generations])))
+
+    def stream(self, body: _Document, wire: Wire, answer_id: str) -> Reply:
+        """The answer in pieces; the last one has the finish reason and the usage. Raises Rejected."""
+        ask = understand(body, self.can, streams=True)
+        writer = self._writer(ask, wire, answer_id)
+        framed = _events if wire.sse else _array
+        if self.blocks:
+            return framed([], writer.blocked())
+        generation, call = self._generation(ask, 0), _call(ask)
+        if call is None:
+            pieces = [_texts(chunk) for chunk in model.chunks(generation.text)]
+            written, finish = generation.text, _FINISH[generation.finish]
+        else:
+            pieces, written, finish = [[call]], json.dumps(call), "STOP"
+        traffic = {"trafficType": wire.enum("ON_DEMAND")}
+        last = writer.document([writer.candidate(0, [{"text": ""}], finish)], writer.usage([written]))
+        return framed([writer.document([writer.candidate(0, parts)], traffic) for parts in pieces], last)
+
+    def _writer(self, ask: GeminiAsk, wire: Wire, answer_id: str) -> _Writer:
+        now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+        return _Writer(ask, wire, {"modelVersion": self.name, "createTime": now, "responseId": answer_id})
+
+    def _generation(self, ask: GeminiAsk, index: int) -> model.Generation:
+        return model.generate(model.alternative(self.author.chat(ask.text), index), ask.stops, ask.max_tokens)
 
 
 def count(body: _Document) -> Reply:
     """How many tokens a request has. Raises Rejected."""
     text = counted(body)
     return google({"totalTokens": model.tokens(text), "totalBillableCharacters": len("".join(text.split()))})
-
-
-def _identity(name: str, answer_id: str) -> dict[str, str]:
-    now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
-    return {"modelVersion": name, "createTime": now, "responseId": answer_id}
-
-
-def _generation(ask: GeminiAsk, author: model.Author, index: int) -> model.Generation:
-    return model.generate(model.alternative(author.chat(ask.text), index), ask.stops, ask.max_tokens)
 
 
 def _texts(text: str) -> list[_Document]:
@@ -175,10 +180,6 @@ def _log_probabilities(text: str, top: int) -> _Document:
     }
 
 
-def _framed(documents: Sequence[_Document], last: _Document, wire: Wire) -> Reply:
-    return (_events if wire.sse else _array)(documents, last)
-
-
 def _events(documents: Sequence[_Document], last: _Document) -> Reply:
     def event(document: _Document) -> bytes:
         return b"data: " + json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\r\n\r\n"
@@ -194,18 +195,12 @@ def _events(documents: Sequence[_Document], last: _Document) -> Reply:
 
 
 def _array(documents: Sequence[_Document], last: _Document) -> Reply:
-    # What separates two elements goes with the first: the error takes the place of any element.
-    separator = b"\n,\r\n"
     return Reply(
         status=HTTPStatus.OK,
         headers={"content-type": JSON},
-        parts=(
-            Part(b"[", Kind.HEAD),
-            *(Part(pretty(each) + separator) for each in documents),
-            Part(pretty(last) + b"\n", Kind.TAIL),
-            Part(b"]", Kind.TERMINATOR),
-        ),
+        parts=(*(Part(pretty(each)) for each in documents), Part(pretty(last), Kind.TAIL)),
         stream=True,
-        error_event=pretty(error_object(ERRORS["unavailable"])) + b"\n]",
-        malformed_event=b'{\n  "candidates": [\n    {\n      "content": {"ro' + separator,
+        framing=ARRAY,
+        error_event=pretty(error_object(ERRORS["unavailable"])),
+        malformed_event=b'{\n  "candidates": [\n    {\n      "content": {"ro',
     )

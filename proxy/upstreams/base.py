@@ -7,6 +7,7 @@ Until then a failure is an `AttemptFailed` that the failover repairs; from then 
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 LARGEST_ANSWER = 16 * 1024 * 1024
 """Bytes of a whole answer, or of a stream before its first content, that are held; no completion comes near it."""
+
+_STREAM = re.compile(rb'"stream"\s*:\s*true')
 
 _CATCH_UP_SECONDS = 0.05
 """A loop that was away takes a few turns until it has read what lies in its sockets."""
@@ -250,7 +253,7 @@ class Call:
     @property
     def may_stream(self) -> bool:
         """Whether the answer may be a stream; true for more than stream, for the body is not read for it."""
-        return self.route.streaming_method or b'"stream"' in self.body
+        return self.route.streaming_method or _STREAM.search(self.body) is not None
 
     @property
     def plain_body(self) -> bytes:

@@ -45,6 +45,9 @@ async def relay(
         if len(held) > LARGEST_ANSWER:
             raise AttemptFailed.because(FailureReason.MALFORMED, f"{LARGEST_ANSWER} bytes without content")
     exchange.content_at = asyncio.get_running_loop().time()
+    if not watch.is_coded:
+        # What goes out need not be as long as what comes in.
+        headers.popall("Content-Length", None)
     reply = Reply(
         status=exchange.status,
         reason=exchange.reason,

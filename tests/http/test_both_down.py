@@ -10,7 +10,7 @@ import pytest
 
 from proxy import events
 from proxy.simulator import Fault
-from tests.rig import CLAUDE_KEY, VERTEX_TOKEN, circuit_is, expected, fim, path, rig
+from tests.rig import CLAUDE_KEY, VERTEX_TOKEN, chat, circuit_is, expected, fim, path, rig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -80,7 +80,7 @@ async def test_a_stream_drips_for_ever() -> None:
         proxy.vertex.fault = Fault(
             status=200, body=text * 400, headers={"Content-Type": "text/event-stream"}, delay_between_chunks=15.0
         )
-        answer = await proxy.ask(fim(stream=True), headers={})
+        answer = await proxy.ask(chat(stream=True))
         assert answer.broken
         assert answer.seconds <= 30.2
 

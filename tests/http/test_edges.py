@@ -12,7 +12,7 @@ from proxy import events
 from proxy.dialects.codestral import ChunkMonitor
 from proxy.simulator import Fault
 from tests.http.test_connections import _head, _raw
-from tests.rig import fim, path, rig
+from tests.rig import chat, fim, path, rig
 
 if TYPE_CHECKING:
     pass
@@ -78,11 +78,11 @@ async def test_a_bug_half_way_looks_complete(monkeypatch: pytest.MonkeyPatch) ->
         proxy.vertex.fault = Fault(delay_between_chunks=0.1)
         feed, fed = ChunkMonitor.feed, []
 
-        def broken(monitor: ChunkMonitor, data: bytes) -> None:
+        def broken(monitor: ChunkMonitor, data: bytes) -> bytes:
             fed.append(data)
             if len(fed) > 3:
                 raise RuntimeError("a bug")
-            feed(monitor, data)
+            return feed(monitor, data)
 
         monkeypatch.setattr(ChunkMonitor, "feed", broken)
         answer = await proxy.ask(fim(stream=True))
@@ -94,7 +94,7 @@ async def test_a_bug_half_way_looks_complete(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_stream_that_broke_off_is_not_counted_as_lost() -> None:
     async with rig() as proxy:
         proxy.vertex.fault = Fault(cut_after_chunks=2)
-        assert (await proxy.ask(fim(stream=True))).broken
+        assert (await proxy.ask(chat(stream=True))).broken
         assert proxy.metric("requests_lost_total", reason="cut") == 1
 
 
@@ -123,7 +123,7 @@ async def test_tokens_are_not_counted(provider: str, stream: bool) -> None:
 
 
 async def test_an_endless_stream_without_content_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.upstreams.vertex.LARGEST_ANSWER", 1_000)
+    monkeypatch.setattr("proxy.upstreams.relay.LARGEST_ANSWER", 1_000)
     async with rig() as proxy:
         headers = {"Content-Type": "text/event-stream"}
         proxy.vertex.fault = Fault(status=200, body=": nothing\n\n" * 1_000, headers=headers)
@@ -146,7 +146,7 @@ async def test_a_token_that_never_comes_holds_the_request(monkeypatch: pytest.Mo
 async def test_claudes_broken_stream_is_called_by_another_name(fault: Fault) -> None:
     async with rig(OVERRIDE="claude") as proxy:
         proxy.claude.fault = fault
-        assert (await proxy.ask(fim(stream=True))).broken
+        assert (await proxy.ask(chat(stream=True))).broken
         assert proxy.metric("upstream_failures_total", upstream="claude", reason="cut") == 1
 
 

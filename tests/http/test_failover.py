@@ -261,7 +261,7 @@ async def test_a_stream_that_breaks_half_way_looks_complete(fault: Fault, reason
     """After the first byte nothing is replayed, and nothing is presented as complete that is not."""
     async with rig() as proxy:
         proxy.vertex.fault = fault
-        answer = await proxy.ask(fim(stream=True))
+        answer = await proxy.ask(chat(stream=True))
         assert answer.status == 200
         assert answer.broken
         assert not answer.finished
@@ -274,7 +274,7 @@ async def test_claudes_stream_that_breaks_half_way_looks_complete(fault: Fault) 
     async with rig() as proxy:
         proxy.vertex.fault = Fault(status=503)
         proxy.claude.fault = fault
-        answer = await proxy.ask(fim(stream=True))
+        answer = await proxy.ask(chat(stream=True))
         assert answer.served_by == ("claude", "server_error")
         assert answer.broken
         assert not answer.finished

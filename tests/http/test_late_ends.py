@@ -15,7 +15,7 @@ from proxy import events
 from proxy.simulator import Fault
 from proxy.upstreams.claude import Claude
 from proxy.upstreams.vertex import Vertex
-from tests.rig import chat, circuit_is, fim, path, rig
+from tests.rig import chat, circuit_is, path, rig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,7 +66,7 @@ async def streaming(*pieces: bytes, pause: float = 0.1) -> AsyncIterator[str]:
 
 def _post(proxy: Rig) -> Any:
     headers = {"Authorization": "Bearer of-the-caller"}
-    return proxy.session.post(proxy.app.address + path(stream=True), json=fim(stream=True), headers=headers)
+    return proxy.session.post(proxy.app.address + path(stream=True), json=chat(stream=True), headers=headers)
 
 
 async def ask_and_leave_on(proxy: Rig, last: bytes) -> None:
@@ -106,7 +106,7 @@ async def test_a_caller_who_hangs_up_on_what_it_saw_hides_it_from_the_circuit(
 
 async def test_an_error_is_forgotten_when_nothing_comes_after_it() -> None:
     async with streaming(event("x"), ERROR) as url, rig(VERTEX__BASE_URL=url) as proxy:
-        answer = await proxy.ask(fim(stream=True))
+        answer = await proxy.ask(chat(stream=True))
         assert answer.broken
         assert outcome(proxy) == ("failed", "stream_error")
 
@@ -129,10 +129,10 @@ async def test_a_stream_that_fails_late_is_a_success_by_its_first_content(fault:
     async with rig(BREAKER__CONSECUTIVE_FAILURES="100", BREAKER__MINIMUM_CALLS="4") as proxy:
         proxy.vertex.fault = fault
         for _ in range(3):
-            assert (await proxy.ask(fim(stream=True))).broken
+            assert (await proxy.ask(chat(stream=True))).broken
         assert proxy.metric("breaker_failure_ratio", **VERTEX) == 1.0
         assert proxy.metric("breaker_slow_ratio", **VERTEX) == 0.0
-        await proxy.ask(fim(stream=True))
+        await proxy.ask(chat(stream=True))
         (moved,) = proxy.seen(events.CircuitMoved)
         assert (moved.transition.reason, moved.transition.failed) == ("failure_rate", 4)
 
@@ -155,7 +155,7 @@ async def test_a_trial_that_flows_until_the_time_is_up_hangs() -> None:
         circuit.trip(proxy.app._clock())
 
         async def ask() -> None:
-            assert (await proxy.ask(fim(stream=True))).broken
+            assert (await proxy.ask(chat(stream=True))).broken
             assert outcome(proxy) == ("neutral", "total_timeout")
 
         await _trial_runs_into_the_limit(proxy, ask)

@@ -164,7 +164,7 @@ async def test_a_stream_is_broken_off_for_a_pause_of_the_proxys_own(seconds: flo
         await settled()
         proxy.vertex.fault = Fault(delay_between_chunks=1.5 if seconds else 2.5)
         stall(2.0, seconds)
-        answer = await proxy.ask(fim(stream=True))
+        answer = await proxy.ask(chat(stream=True))
         assert answer.finished is finished
         assert blamed(proxy) == ([] if finished else [FailureReason.STALL])
 
@@ -174,7 +174,7 @@ async def test_a_stream_that_hangs_hides_behind_a_stall() -> None:
         await settled()
         proxy.vertex.fault = Fault(stall_after_chunks=1)
         stall(0.5, 3.0)
-        answer = await proxy.ask(fim(stream=True))
+        answer = await proxy.ask(chat(stream=True))
         assert answer.broken
         assert answer.seconds == pytest.approx(5.0, abs=0.2)
         assert blamed(proxy) == [FailureReason.STALL]

@@ -240,6 +240,13 @@ async def test_a_model_that_decorates_or_declines(ask: Asker) -> None:
     assert events[2]["delta"]["stop_reason"] == "refusal"
 
 
+async def test_a_tests_own_words_are_not_what_the_model_writes(ask: Asker) -> None:
+    ask.claude.completes = lambda prefix, suffix: f"{len(prefix)} {len(suffix)}"
+    ask.claude.chats = lambda text: text.upper()
+    assert await ask.text(asking(prompt())) == f"<COMPLETION>{len(PREFIX)} {len(SUFFIX)}</COMPLETION>"
+    assert await ask.text(asking("how?")) == "HOW?"
+
+
 @pytest.mark.parametrize("max_tokens", [1, 64, 1023])
 async def test_thinking_left_on_eats_a_small_cap(ask: Asker, max_tokens: int) -> None:
     body = without("thinking", asking(max_tokens=max_tokens))

@@ -268,7 +268,35 @@ async def test_a_retired_model_is_not_found(ask: Asker) -> None:
     assert status == 404
 
 
-@pytest.mark.parametrize("target", ["/", "/v2/models", path(method="predict"), f"{P}/mistralai/models:rawPredict"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        path(method="predict"),
+        path("gemini-2.5-flash", "rawPredict", "google"),
+        path("code-gecko@002", "generateContent", "google"),
+        path("claude-haiku-5-5", "predict", "anthropic"),
+    ],
+)
+async def test_a_method_that_the_model_does_not_have_is_an_invalid_argument(ask: Asker, target: str) -> None:
+    status, _, data = await ask(FIM, target)
+    assert (status, json.loads(data)["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        path("gemini-2.5-flash"),
+        path("codestral-2", publisher="google"),
+        path("claude-haiku-4-5", publisher="anthropic"),
+        path("claude-haiku-4-5-20251001", publisher="anthropic"),
+    ],
+)
+async def test_a_model_of_another_publisher_or_spelling_is_not_found(ask: Asker, target: str) -> None:
+    status, _, data = await ask(FIM, target)
+    assert (status, json.loads(data)["error"]["status"]) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("target", ["/", "/v2/models", path(method="explain"), f"{P}/mistralai/models:rawPredict"])
 async def test_a_path_of_no_api_is_a_page_of_the_front_end(ask: Asker, target: str) -> None:
     status, content_type, _ = await ask(FIM, target)
     assert (status, content_type) == (404, "text/html; charset=UTF-8")
@@ -322,6 +350,18 @@ async def test_errors_of_streaming_methods_come_in_an_array_when_asked_for(ask: 
     assert json.loads(streamed)[0]["error"]["status"] == "UNAVAILABLE"
     _, _, plain = await ask(FIM)
     assert json.loads(plain)["error"]["status"] == "UNAVAILABLE"
+
+
+async def test_a_tests_own_words_are_not_what_the_models_write(ask: Asker) -> None:
+    ask.vertex.completes = lambda prefix, suffix: f"{prefix}|{suffix}"
+    ask.vertex.chats = lambda text: text.upper()
+    _, _, data = await ask({"model": "codestral-2", "prompt": "a", "suffix": "b"})
+    assert json.loads(data)["choices"][0]["message"]["content"] == "a|b"
+    _, _, data = await ask({"model": "codestral-2", "messages": [{"role": "user", "content": "how?"}]})
+    assert json.loads(data)["choices"][0]["message"]["content"] == "HOW?"
+    ask.vertex.completes = None
+    _, _, data = await ask(FIM)
+    assert json.loads(data)["choices"][0]["message"]["content"] == ANSWER
 
 
 async def test_lone_surrogates_are_a_question_like_any_other(ask: Asker) -> None:

@@ -156,7 +156,7 @@ def _whole_lines(text: str, chance: random.Random) -> Places:
     """With the line end of the last one, where the next is not blank."""
     start, _, end = _line(text, chance)
     last = _lines_on(text, end, chance) + 1
-    return (start, last) if last < len(text) and not text[last].isspace() or text[last : last + 1] == " " else None
+    return (start, last) if (last < len(text) and not text[last].isspace()) or text[last : last + 1] == " " else None
 
 
 def _nothing(text: str, chance: random.Random) -> Places:

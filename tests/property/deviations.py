@@ -9,7 +9,6 @@ from functools import cache
 from proxy import fim
 from tests.property.corpus import Cut
 
-
 Answer = Callable[[Cut], str | None]
 """An answer to a cut, or the code in it; None where there is nothing to decorate."""
 

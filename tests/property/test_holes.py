@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy import fim
+from proxy.dialects.base import Hole
 from tests.property import corpus
 from tests.property.conftest import Share
 from tests.property.deviations import DEVIATIONS, tags
@@ -75,6 +76,18 @@ def test_what_is_inserted_depends_on_the_pieces(number: int, deviation: Deviatio
     whole = inserted(cut, [answer])
     assert inserted(cut, pieces) == whole
     assert inserted(cut, list(answer)) == whole
+
+
+def test_a_splice_loses_or_repeats_a_character() -> None:
+    """Another model broke off anywhere in the code, and Claude goes on from there."""
+    for cut in cuts()[::10]:
+        opening, closing = tags(cut)
+        for at in range(1, len(cut.middle) if len(cut.middle) <= 200 else 0):
+            already, rest = cut.middle[:at], cut.middle[at:]
+            hole = Hole(cut.hole.prefix + already, cut.hole.suffix)
+            cleaner = fim.Cleaner(hole, stops=(), max_tokens=None, already=already)
+            spliced = already + cleaner.feed(f"{opening}{rest}{closing}") + cleaner.finish()
+            assert spliced == cut.middle, (hole.prefix[-80:], rest)
 
 
 def test_ordinary_code_waits() -> None:

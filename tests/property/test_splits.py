@@ -185,7 +185,8 @@ class TestText:
         whole = inserted([answer])
         assert inserted(cut(answer, places)) == whole
         assert inserted(list(answer)) == whole
-        assert whole[0] in answer
+        # Blanks may be put right; all else is Claude's.
+        assert "".join(whole[0].split()) in "".join(answer.split())
 
     @many
     @given(

@@ -144,7 +144,9 @@ class TestRead:
             (b'{"prompt": "", "stop": false}', "stop"),
             (b'{"prompt": "", "stop": [1]}', "stop"),
             (b'{"prompt": "", "stop": [' + b'"x", ' * 64 + b'"x"]}', "stop"),
-            (b'{"prompt": "", "n": 2}', "n"),
+            (b'{"prompt": "", "n": 9}', "n"),
+            (b'{"prompt": "", "n": 2, "stream": true}', "n"),
+            (b'{"prompt": "", "logprobs": true}', "logprobs"),
             (b'{"prompt": "", "tools": [{}]}', "tools"),
             (b'{"messages": []}', "messages"),
             (b'{"messages": "hello"}', "messages"),
@@ -179,7 +181,7 @@ CONTINUED = Completion(task=Chat((Message("user", "a"), Message("assistant", "Su
 
 class TestWrite:
     def test_a_whole_answer_is_not_of_mistrals_shape(self) -> None:
-        assert json.loads(DIALECT.write(Answer("x\n", FinishReason.STOP, USAGE), FIM)) == {
+        assert json.loads(DIALECT.write([Answer("x\n", FinishReason.STOP, USAGE)], FIM)) == {
             "id": "0" * 32,
             "object": "chat.completion",
             "created": 1764000000,
@@ -199,7 +201,7 @@ class TestWrite:
         [(FinishReason.STOP, "stop"), (FinishReason.LENGTH, "length"), (FinishReason.REFUSAL, "stop")],
     )
     def test_a_finish_reason_is_no_word_of_mistrals(self, reason: FinishReason, word: str) -> None:
-        whole = json.loads(DIALECT.write(Answer("", reason, USAGE), FIM))
+        whole = json.loads(DIALECT.write([Answer("", reason, USAGE)], FIM))
         assert whole["choices"][0]["finish_reason"] == word
         stream = DIALECT.stream_writer(FIM).finish(reason, USAGE)
         assert chunks(stream)[0]["choices"][0]["finish_reason"] == word
@@ -231,7 +233,7 @@ class TestWrite:
         assert len(first) == 32
 
     def test_a_client_cuts_the_answer_by_the_length_of_a_prefix_that_is_not_there(self) -> None:
-        whole = json.loads(DIALECT.write(Answer("yes", FinishReason.STOP, USAGE), CONTINUED))
+        whole = json.loads(DIALECT.write([Answer("yes", FinishReason.STOP, USAGE)], CONTINUED))
         assert whole["choices"][0]["message"]["content"] == "Sure: yes"
         writer = DIALECT.stream_writer(CONTINUED)
         stream = writer.delta("y") + writer.delta("es") + writer.finish(FinishReason.STOP, USAGE)

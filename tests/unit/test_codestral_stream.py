@@ -116,10 +116,52 @@ class TestMonitor:
     def test_garbage_is_sent_to_the_caller(self, garbage: bytes) -> None:
         assert seen(garbage) == (False, False, FailureReason.MALFORMED)
 
-    def test_garbage_after_content_breaks_a_stream_that_goes_on(self) -> None:
-        garbage = b'data: x"error"\n\ndata: \xff\n\ndata: 1\n\n'
-        assert seen(chunk("x"), garbage, chunk("", "stop")) == (True, True, None)
-        assert seen(chunk("x"), b"data: " + b"x" * (1 << 20) + b"\n\n", chunk("", "stop")) == (True, True, None)
+    @pytest.mark.parametrize("garbage", [b'data: x"error"\n\n', b"data: \xff\n\n", b"data: 1\n\n", b"data: {\n\n"])
+    def test_one_event_that_cannot_be_read_ends_a_stream_that_goes_on(self, garbage: bytes) -> None:
+        monitor = DIALECT.monitor()
+        pieces = [chunk("x"), garbage, chunk("y"), garbage, chunk("", "stop")]
+        assert b"".join(map(monitor.feed, pieces)) == chunk("x") + chunk("y") + chunk("", "stop")
+        assert (monitor.finished, monitor.failure, monitor.texts) == (True, None, ["x", "y"])
+
+    @pytest.mark.parametrize("garbage", [b"data: x\n\n" * 2, b"data: " + b"x" * (1 << 20) + b"\n\n"])
+    def test_a_stream_that_has_turned_to_garbage_is_waited_for(self, garbage: bytes) -> None:
+        assert seen(chunk("x"), garbage, chunk("", "stop")) == (True, False, FailureReason.MALFORMED)
+
+    def test_news_of_a_later_version_is_taken_for_garbage(self) -> None:
+        news = b'data: {"object": "weather"}\n\n' + b"event: weather\ndata: x\n\n" + b": comment\n\n"
+        monitor = watch(chunk("x"))
+        assert monitor.feed(news * 3) == news * 3
+
+    def test_half_an_event_goes_out(self) -> None:
+        monitor = watch(chunk("x"))
+        assert monitor.feed(chunk("y")[:-20]) == b""
+        assert monitor.end() == b""
+        assert monitor.texts == ["x"]
+
+    def test_the_last_event_is_lost_for_want_of_its_blank_line(self) -> None:
+        monitor = watch(chunk("x"), chunk("", "stop"))
+        assert monitor.feed(DONE[:-1]) == b""
+        assert monitor.end() == DONE[:-1]
+        assert monitor.missing_end() == b""
+
+    def test_an_end_without_the_terminator_leaves_the_client_waiting(self) -> None:
+        assert watch(chunk("x"), chunk("", "stop")).missing_end() == DONE
+        assert not watch(chunk("x", index=0), chunk("")).finished
+
+    def test_the_first_of_two_choices_ends_both(self) -> None:
+        def choice(index: int, reason: str | None = None) -> bytes:
+            given = {"index": index, "delta": {"content": "x"}, "finish_reason": reason}
+            return b"data: " + json.dumps({"choices": [given]}).encode() + b"\n\n"
+
+        monitor = watch(choice(0), choice(1), choice(0, "stop"))
+        assert not monitor.finished
+        monitor.feed(choice(1, "length"))
+        assert monitor.finished
+
+    def test_an_error_event_is_sent_though_it_may_be_repaired(self) -> None:
+        monitor = watch(chunk("x"))
+        assert monitor.feed(chunk("y") + b'data: {"error": {}}\n\n'.replace(b"{}", b'{"code": 1}') + chunk("z")) == chunk("y")
+        assert b'"code": 1' in monitor.error_event
 
     def test_a_finished_stream_is_finished_in_vain(self) -> None:
         monitor = watch(chunk("x"), DONE)
@@ -131,6 +173,6 @@ def test_half_a_surrogate_pair_goes_out_to_a_client_that_cannot_parse_it() -> No
     completion = Completion(task=Hole("", ""), model="m\ud83d")
     writer = DIALECT.stream_writer(completion)
     out = writer.delta("x\ud83d") + writer.finish(FinishReason.STOP, USAGE)
-    out += DIALECT.write(Answer("x\ud83d", FinishReason.STOP, USAGE), completion)
+    out += DIALECT.write([Answer("x\ud83d", FinishReason.STOP, USAGE)], completion)
     assert b"\\ud8" not in out
     assert out.count(b"\\ufffd") + out.decode().count("\ufffd") >= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from time import process_time
 
 import pytest
 
@@ -15,10 +16,6 @@ BODY = Hole("def f(x):\n    ", "\n\n\ndef g():\n")
 def clean(answer: str, hole: Hole = BODY, *, stops: tuple[str, ...] = (), max_tokens: int | None = None) -> str:
     cleaner = fim.Cleaner(hole, stops=stops, max_tokens=max_tokens)
     return cleaner.feed(answer) + cleaner.finish()
-
-
-def tagged(answer: str, prefix: str, suffix: str = "") -> str:
-    return clean(f"<COMPLETION>{answer}</COMPLETION>", Hole(prefix, suffix))
 
 
 class TestPrompt:
@@ -40,29 +37,6 @@ class TestPrompt:
 
     def test_a_file_is_made_up(self) -> None:
         assert fim.prompt(Hole("x = ", "")).text.startswith("<CODE>\nx = <|CURSOR|>\n</CODE>\n\n")
-
-    @pytest.mark.parametrize(
-        ("prefix", "head"),
-        [
-            ("// file: src/x.ts\n", "File: src/x.ts\nLanguage: typescript\n"),
-            ("\n// Filename: a.go\n", "File: a.go\nLanguage: go\n"),
-            ("/* Path: a/b.css */\n", "File: a/b.css\nLanguage: css\n"),
-            ("<!-- path: page.html -->\n", "File: page.html\nLanguage: html\n"),
-            ("-- File path: q.sql\n", "File: q.sql\nLanguage: sql\n"),
-            ("+++++ other.py\nx\n\n+++++ src/main.rs\nfn ", "File: src/main.rs\nLanguage: rust\n"),
-            ("+++++ src/main.rs", "File: src/main.rs\nLanguage: rust\n"),
-            ("# path: Makefile.unknown\n", "File: Makefile.unknown\n"),
-            ("#!/usr/bin/env python3\n", "Language: python\n"),
-            ("#!/bin/sh\n", "Language: bash\n"),
-            ("#!/usr/bin/node\n", "Language: javascript\n"),
-            ("# file: the one that was lost\n", ""),
-            ("# path: <CODE>/x.py\n", ""),
-            ("x = 1\ny = 2\nz = 3\n# path: a.py\n", ""),
-            ("x +++++ a.py\n", ""),
-        ],
-    )
-    def test_the_file_and_language_are_not_shown(self, prefix: str, head: str) -> None:
-        assert fim.prompt(Hole(prefix, "")).text.partition("<CODE")[0] == head
 
     @pytest.mark.parametrize("token", ["<|CURSOR|>", "<CODE>", "</CODE>", "<COMPLETION>", "</COMPLETION>"])
     def test_code_forges_a_tag(self, token: str) -> None:
@@ -97,7 +71,7 @@ class TestPrompt:
         assert prompt.text.count("x") == fim.PREFIX_BUDGET
         assert "y" * fim.SUFFIX_BUDGET in prompt.text
 
-    @pytest.mark.parametrize("code", ["+++++ " + "a." * 500_000 + "<", "#!" + "/" * 1_000_000, "<CODE-1" * 200_000])
+    @pytest.mark.parametrize("code", ["<CODE-1" * 200_000, "<" * 1_000_000])
     def test_code_keeps_a_regular_expression_busy(self, code: str) -> None:
         assert fim.prompt(Hole(code, code)).closing_tag == "</COMPLETION>"
 
@@ -176,92 +150,61 @@ class TestTags:
         assert clean("<COMPLETION>```md\na\n``\n```js\nb\n```</COMPLETION>") == "a\n``\n```js\nb"
 
     def test_a_tag_in_the_code_ends_it(self) -> None:
-        hole = Hole("tag = '</COMPLETION>'\n", "")
+        hole = Hole("tag = '</COMPLETION>'\n", "y\n")
         assert clean("<COMPLETION-2>x = '</COMPLETION>'\n</COMPLETION-2>", hole) == "x = '</COMPLETION>'\n"
 
-
-class TestRepetitionOfThePrefix:
     @pytest.mark.parametrize(
-        ("prefix", "answer", "inserted"),
+        "answer",
         [
-            ("def add(a, b):", "def add(a, b):\n    return a + b", "\n    return a + b"),
-            ("    x = ", "    x = 1", "1"),
-            ("    x = ", "x = 1", "1"),
-            ("    ret", "return 1", "urn 1"),
-            ("def f():\n    ", "    return 1", "return 1"),
-            ("def f():\n    ", "\n    return 1", "return 1"),
-            ("def f():\r\n    ", "\r\n    return 1", "return 1"),
-            ("def f():\n    ", "\nreturn 1", "return 1"),
-            ("def f():\n    ", "def f():\n    return 1", "return 1"),
-            ("def f():\n    ", "\ndef f():\n    return 1", "return 1"),
-            ("import os\n", "import os\nimport sys\n", "import sys\n"),
-            ("import a\nimport b\n", "import a\nimport b\nimport c", "import c"),
-            ("x" * 2000 + "\ny = ", "y = 1", "1"),
+            "<completion>return x</completion>",
+            "<Completion>\nreturn x\n</Completion>\n\nIt returns x.",
+            "<COMPLETION>return x</completion>\n",
+            "<COMPLETION-2>return x</COMPLETION-2>",
+            "```python\n<COMPLETION>return x</COMPLETION>\n```",
+            "Here it is:\n<completion>return x</completion>",
+            "return x</completion>",
         ],
     )
-    def test_it_is_inserted_again(self, prefix: str, answer: str, inserted: str) -> None:
-        assert tagged(answer, prefix) == inserted
+    def test_another_tag_than_the_one_asked_for_is_inserted(self, answer: str) -> None:
+        assert clean(answer) == "return x"
+
+    def test_a_plain_tag_is_inserted_where_one_with_a_number_was_asked_for(self) -> None:
+        hole = Hole("# <COMPLETION>\nx = ", "\n")
+        assert clean("<COMPLETION>1</COMPLETION>", hole) == "1"
+        assert clean("<COMPLETION>'</COMPLETION>'</COMPLETION-2>", hole) == "'</COMPLETION>'"
+        assert clean("<COMPLETION-2>1</COMPLETION>\n", hole) == "1"
+
+    @pytest.mark.parametrize("code", ["'</completion>'", "x = '</COMPLETION", "a <completion> b", "</c"])
+    def test_code_that_looks_like_another_tag_is_lost(self, code: str) -> None:
+        hole = Hole("# <COMPLETION>\n", "")
+        assert clean(f"<COMPLETION-2>{code}</COMPLETION-2>", hole) == code
+        assert clean(f"<COMPLETION>x{code}.</COMPLETION>") == f"x{code}."
 
     @pytest.mark.parametrize(
-        ("prefix", "answer"),
+        "answer",
         [
-            ("x = foo(", "foo(1), 2)"),
-            ("    }\n", "}\n"),
-            ("}\n", "}\n"),
-            ("(", "(a, b), c)"),
-            ("x = ", "x"),
-            ("def f():\n", "    return 1"),
-            ("def f():\n", "\n    return 1"),
-            ("", "x = 1"),
-            ("\n", "\nx"),
-            ("a = 1\n", "a"),
-            ("import os\n", "import"),
+            "<COMPLETION>Here is the code:\n\n```python\nreturn x\n```\nIt returns x.</COMPLETION>",
+            "<COMPLETION>Sure!\n```\nreturn x\n```</COMPLETION>",
+            "Here is the code:\n\nreturn x",
+            "return x\n\nThis returns x.",
+            "Sure, here you go:\n\nreturn x\n\nThis is all.\n\nLet me know!",
         ],
     )
-    def test_what_is_none_is_cut(self, prefix: str, answer: str) -> None:
-        assert tagged(answer, prefix) == answer
-
-
-class TestRepetitionOfTheSuffix:
-    @pytest.mark.parametrize(
-        ("suffix", "answer", "inserted"),
-        [
-            ("\n    return x\n", "a = 1\n    return x", "a = 1"),
-            ("\n    return x\n", "a = 1\n    return x\n", "a = 1"),
-            ("\n\ndef g():\n    pass\n", "return 1\n\ndef g():", "return 1"),
-            (")\n", "a, b)", "a, b"),
-            ("))\n", "g(a)))", "g(a)"),
-            ("))\n", "g(a))", "g(a)"),
-            (");\n", "g(a));", "g(a)"),
-            (";\n", "x + 1;", "x + 1"),
-            ('"]\n', 'Wednesday"]', "Wednesday"),
-            ("'\n", "it'", "it"),
-            ("\n}\n", "return 1;\n}", "return 1;"),
-            ("\n", "return 1\n", "return 1"),
-            ("\n\n", "return 1\n\n", "return 1"),
-            ("\nx\n", "y\nx", "y"),
-            ("\n    }\n", "return 1;\n    ", "return 1;"),
-        ],
-    )
-    def test_it_is_inserted_again(self, suffix: str, answer: str, inserted: str) -> None:
-        assert tagged(answer, "q = ", suffix) == inserted
+    def test_talk_around_the_code_is_inserted(self, answer: str) -> None:
+        assert clean(answer) == "return x"
 
     @pytest.mark.parametrize(
-        ("suffix", "answer"),
-        [
-            (")\n", "f(a)"),
-            ("\n}\n", "if (a) {\n  b;\n}"),
-            ('"\n', 'f("x"'),
-            ('"\n', '"x"'),
-            ("foo(1)\n", "bar\n"),
-            ("ab = 1\n", "x.a"),
-            (" = 1\n", "x "),
-            ("", "x\n"),
-            ("def g()\n", "un.de"),
-        ],
+        "code", ["Here is the\nend", "Sure", "Surely(1)", "Here is ```x```", "x = 1\n\nThis is x", "Her"]
     )
-    def test_what_is_none_is_cut(self, suffix: str, answer: str) -> None:
-        assert tagged(answer, "q = ", suffix) == answer
+    def test_code_that_begins_as_talk_is_lost(self, code: str) -> None:
+        assert clean(f"<COMPLETION>{code}</COMPLETION>", Hole("q = ", "\n")) == code
+        assert clean(f"<COMPLETION>y\n\n{code}", Hole("q = ", "\n")) == f"y\n\n{code}"
+
+    def test_fenced_lines_run_into_the_line_after_them(self) -> None:
+        assert clean("<COMPLETION>```\nb\n```</COMPLETION>", Hole("a\n", "c\n")) == "b\n"
+        assert clean("<COMPLETION>```\nb\n```\n</COMPLETION>", Hole("a\n", "c\n")) == "b\n"
+        assert clean("<COMPLETION>```\n```</COMPLETION>", Hole("a\n", "c\n")) == ""
+        assert clean("<COMPLETION>```\nb\n```</COMPLETION>", Hole("a\n", "\nc\n")) == "b"
 
 
 class TestStops:
@@ -286,6 +229,22 @@ class TestStops:
         assert cleaner.finish() == ""
 
 
+class TestStopsLeftToClaude:
+    HOLE = Hole("import os\n\n\ndef add(a, b):\n    total = ", "\n    return total\n")
+
+    @pytest.mark.parametrize("stop", ["\n    return total", "\n+++++", "\nclass", "\n\nx", "print("])
+    def test_claude_writes_on_after_a_stop(self, stop: str) -> None:
+        assert fim.is_safe_stop(stop, self.HOLE)
+
+    @pytest.mark.parametrize(
+        "stop", ["def", "\ndef add", "total =", "import os", "total = 0", "COMPLETION", "`", "```", "```python", "N>x"]
+    )
+    def test_claude_stops_in_what_is_cleaned_away(self, stop: str) -> None:
+        hole = Hole(f"import os\n{self.HOLE.prefix}", self.HOLE.suffix)
+        assert not fim.is_safe_stop(stop, hole)
+        assert not fim.is_safe_stop(stop, Hole(hole.prefix.replace("\n", "\r\n"), ""))
+
+
 class TestAnAnswerThatGoesOn:
     """`already` is what another provider sent before it broke off; it stands in the prefix."""
 
@@ -306,10 +265,38 @@ class TestAnAnswerThatGoesOn:
 
 
 class TestStream:
-    @pytest.mark.parametrize("answer", [" " * 100_000, "```" * 100_000, "\n" * 100_000, ")" * 10_000, " x" * 50_000])
-    def test_an_answer_keeps_the_clean_up_busy(self, answer: str) -> None:
-        tags = ("", "<COMPLETION>", "<COMPLETION>```\n")
-        assert all(len(clean(tag + answer, Hole("x", answer))) <= len(answer) for tag in tags)
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            " ",
+            "\n",
+            "\n    ",
+            "\t\n",
+            ")",
+            "()",
+            " x",
+            "```",
+            "`",
+            "\n```",
+            "<",
+            "</completion>",
+            "Here is",
+            "\n\nThis is.",
+        ],
+    )
+    @pytest.mark.parametrize("tag", ["", "<COMPLETION>", "<COMPLETION>```\n"])
+    def test_an_answer_keeps_the_clean_up_busy(self, answer: str, tag: str) -> None:
+        answer *= 1_000_000 // len(answer)
+        hole = Hole("x = (\n" * 2000 + "    foo(", answer[:8000])
+        cleaner = fim.Cleaner(hole, stops=("\n\n\n\nx",), max_tokens=None)
+        began = process_time()
+        cleaner.feed(tag)
+        for at in range(0, 100_000, 10):
+            cleaner.feed(answer[at : at + 10])
+        cleaner.feed(answer[100_000:])
+        cleaner.finish()
+        # A look at all of the text for each of the 10,000 pieces would take a minute.
+        assert process_time() - began < 3
 
     def test_text_is_held_back_for_no_reason(self) -> None:
         cleaner = fim.Cleaner(BODY, stops=("\n\n",), max_tokens=None)
