@@ -197,7 +197,7 @@ class Cleaner:
         prefix, suffix, had = (code.replace("\r\n", "\n") for code in (prefix, suffix, already))
         if end == "\r\n":
             # A stop that is meant as a blank line is one in any file.
-            stops = [*stops, *(stop.replace(end, "\n").replace("\n", end) for stop in stops)]
+            stops = [stop.replace(end, "\n").replace("\n", end) for stop in stops]
         self._inside = Inside(*_tags(prefix, suffix).completion)
         self._stops = Stops(stops, max_tokens, already=already)
         self._stages: list[_Stage] = [
@@ -205,7 +205,7 @@ class Cleaner:
             Unfenced(whole_lines=_is_of_whole_lines(prefix, suffix)),
             OneLineEnd(),
             WithoutPrefix(prefix, suffix, already=had),
-            Indented(prefix, already=had),
+            Indented(prefix),
             WithoutSuffix(suffix, prefix=prefix, already=had),
             self._stops,
         ]

@@ -235,7 +235,6 @@ class _Monitor(StreamMonitor):
     def _end_of(self, index: str) -> None:
         """One candidate is complete, or with "" the prompt was blocked: that is all there is."""
         self.started = True
-        self._open.add(index)
         self._ended.add(index)
 
 

@@ -14,8 +14,6 @@ from proxy.simulator import model
 from tests.rig import PREFIX, SUFFIX, expected
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from tests.rig import Rig
 
 # Of LiteLLM's own making; the warnings are for its authors.
@@ -38,10 +36,11 @@ class StaticToken(Credentials):
 
 
 @pytest.fixture
-def litellm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def litellm(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The library, imported here for it takes seconds; it must not fetch its list of prices from the network."""
     monkeypatch.setitem(os.environ, "LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    monkeypatch.setattr(google.auth, "default", lambda *_, **__: (StaticToken(), "project"))
+    credentials = StaticToken()  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(google.auth, "default", lambda *_, **__: (credentials, "project"))
     import litellm
 
     return litellm
@@ -58,7 +57,7 @@ def place(proxy: Rig, name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_fill_in_the_middle_is_not_read(proxy: Rig, provider: str, litellm: ModuleType, name: str) -> None:
+async def test_fill_in_the_middle_is_not_read(proxy: Rig, provider: str, litellm: Any, name: str) -> None:
     asked = {"prompt": PREFIX, "suffix": SUFFIX, **GITLABS, **place(proxy, name)}
     answer = await litellm.atext_completion(**asked)
     assert isinstance(answer, litellm.TextCompletionResponse)
@@ -78,7 +77,7 @@ def assert_pieces(chunks: list[Any], text: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_chat_is_not_read(proxy: Rig, provider: str, litellm: ModuleType, name: str) -> None:
+async def test_a_chat_is_not_read(proxy: Rig, provider: str, litellm: Any, name: str) -> None:
     asked = {"messages": MESSAGES, "max_tokens": 64, **place(proxy, name)}
     answer = await litellm.acompletion(**asked)
     assert isinstance(answer, litellm.ModelResponse)
@@ -90,7 +89,7 @@ async def test_a_chat_is_not_read(proxy: Rig, provider: str, litellm: ModuleType
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
-async def test_the_blocking_client_is_not_served(proxy: Rig, provider: str, litellm: ModuleType) -> None:
+async def test_the_blocking_client_is_not_served(proxy: Rig, provider: str, litellm: Any) -> None:
     asked = {"prompt": PREFIX, "suffix": SUFFIX, "max_tokens": 64, **place(proxy, "codestral-2")}
 
     def ask() -> tuple[Any, list[Any]]:
@@ -101,7 +100,7 @@ async def test_the_blocking_client_is_not_served(proxy: Rig, provider: str, lite
     assert_pieces(chunks, expected(provider))
 
 
-async def test_an_outage_is_no_error_of_the_client_own(outage: Rig, litellm: ModuleType) -> None:
+async def test_an_outage_is_no_error_of_the_client_own(outage: Rig, litellm: Any) -> None:
     asked = {"prompt": PREFIX, **place(outage, "codestral-2")}
     with pytest.raises(litellm.ServiceUnavailableError, match=r"currently unavailable\.") as caught:
         await litellm.atext_completion(**asked)

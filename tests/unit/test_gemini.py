@@ -95,7 +95,7 @@ class TestRead:
         "contents",
         [
             {"role": "user", "parts": {"text": "hello"}},
-            [{"parts": [{"text": "hel"}, {"text": "lo", "thoughtSignature": "YQ=="}]}],
+            [{"parts": [{"text": "hel"}, {"text": "lo", "thoughtSignature": "YQ==", "inlineData": None}]}],
             [{"role": "", "parts": [{"text": "thinking", "thought": True}, {"text": "hello"}]}],
             [{"role": "user", "parts": [{"text": " "}]}, HELLO, {"role": "model", "parts": []}],
         ],

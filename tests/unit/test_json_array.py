@@ -94,7 +94,7 @@ def test_what_is_no_array_looks_like_one() -> None:
     assert elements(b"<html>,")[0] == b"<html>,"
 
 
-@pytest.mark.parametrize("broken", [b'{"a": {"ro', b'{"a": [', b'{"a": "b\\', b'{"a": "b\\"', b"{"])
+@pytest.mark.parametrize("broken", [b'{"a": {"ro', b'{"a": [', b'{"a": "b\\', b'{"a": "b\\"', b"{", b'"a'])
 def test_a_broken_element_swallows_those_behind_it(broken: bytes) -> None:
     array = b"[{}\n,\r\n" + broken + b'\n,\r\n{"b": [1]}\n,\r\n{}\n]'
     for size in (1, 2, 3, len(array)):
