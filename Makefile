@@ -50,5 +50,5 @@ $(STAMP): requirements.lock pyproject.toml
 $(NODE_STAMP): $(NODE)/package.json $(NODE)/package-lock.json
 	@if command -v npm >/dev/null; then \
 		echo "installing the client libraries of node, once ..."; \
-		cd $(NODE) && npm ci --silent && touch node_modules/.installed; \
+		cd $(NODE) && npm ci --loglevel=error >/dev/null && touch node_modules/.installed; \
 	fi

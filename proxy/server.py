@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 
 from health.outcome import OK, FailureReason, Outcome
 from proxy import headers
+from proxy.dialects.opaque import Opaque
 from proxy.events import NO_UPSTREAM, RequestEnded, RequestLost, RequestStarted
 from proxy.front import MistralApi
 from proxy.intake import Refused, named
@@ -133,7 +134,7 @@ class DataListener:
         answer = failure.answer
         # A refusal for capacity is worth another try as it stands; in an outage the caller must know what to change.
         throttled = answer is not None and answer.failed.reason is FailureReason.THROTTLED
-        if (invalid := failure.invalid) is not None and not throttled:
+        if (invalid := failure.invalid) is not None and not throttled and not isinstance(call.dialect, Opaque):
             code = 413 if call.tail is not None else 400
             return refused(code, named(invalid), field=invalid.field)
         not_allowed = any(unable.failed.reason is FailureReason.NOT_ALLOWED for unable in failure.unable)
@@ -146,6 +147,8 @@ class DataListener:
                 answer.upstream, call.dialect, model, reason, reply, failure.failures, end=lambda _outcome: None
             )
         code, message = 503, "no model provider can serve this request now"
+        if isinstance(call.dialect, Opaque):
+            message = "Vertex AI cannot serve this request now, and no other provider can answer this method"
         if call.is_over(self._clock()):
             code, message = 504, "no answer within the time limit"
         return refused(code, message, retry_after=failure.retry_after, failures=failure.failures)

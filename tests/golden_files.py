@@ -15,12 +15,16 @@ from typing import Any, cast
 
 from health.outcome import FailureReason
 from proxy import fim, sse
-from proxy.dialects.base import Completion, Dialect, Framing, InvalidRequest, TranslatedDialect, Verbatim
+from proxy.dialects.anthropic_vertex import AnthropicVertex
+from proxy.dialects.base import Completion, Dialect, Framing, InvalidRequest, StreamedDialect, Verbatim
 from proxy.dialects.catalog import dialect_of, model_in
+from proxy.dialects.codestral import Codestral
+from proxy.dialects.envelope import Envelope
 from proxy.dialects.gecko import Gecko
 from proxy.dialects.gemini import Gemini
 from proxy.dialects.messages import AnswerReader, read_answer, write_request
-from proxy.paths import Route, parse
+from proxy.dialects.openai import OpenAI
+from proxy.paths import Route, Wire, parse
 
 FOLDER = Path(__file__).parent / "golden"
 MODEL = "claude-haiku-5-5"
@@ -35,11 +39,19 @@ def _clock() -> float:
     return 1764000000.0
 
 
+def _codestral() -> Codestral:
+    return Codestral(new_id=lambda: "golden-answer-id-0000000000000000", clock=_clock)
+
+
 _DIALECTS: dict[str, Callable[[Route], Dialect]] = {
+    "anthropic": lambda _: AnthropicVertex(),
+    "codestral": lambda _: _codestral(),
+    "envelope": lambda route: Envelope(AnthropicVertex() if route.wire is Wire.ANTHROPIC else _codestral()),
     "gecko": lambda _: Gecko(),
     "gemini": lambda route: Gemini(
         Framing.EVENTS if route.events else Framing.ARRAY, new_id=lambda: "golden-response-id-000", clock=_clock
     ),
+    "openai": lambda _: OpenAI(new_id=lambda: "chatcmpl-golden", clock=_clock),
 }
 """By their names, which are the folders', the dialects with ids and times that stay."""
 
@@ -105,8 +117,9 @@ def _request(completion: Completion, *, stream: bool) -> Golden:
 def _answer(own: Dialect, completion: Completion, given: Any) -> Any:
     """What the caller gets of Claude's answer, which in Anthropic's own words is passed on as it is."""
     if isinstance(completion.task, Verbatim):
-        return b"".join(map(_event, given)).decode() if completion.stream else given
-    translated = cast("TranslatedDialect", own)
+        assert isinstance(own, AnthropicVertex | Envelope)
+        return _passed_on(own, given) if completion.stream else json.loads(own.pass_on(encoded(given)))
+    translated = cast("StreamedDialect", own)
     if completion.stream:
         return _stream(translated, completion, given).decode()
     bodies = given["bodies"] if completion.others else [given]
@@ -115,13 +128,19 @@ def _answer(own: Dialect, completion: Completion, given: Any) -> Any:
     return json.loads(translated.write(answers, completion))
 
 
-def _stream(own: TranslatedDialect, completion: Completion, events: list[Any]) -> bytes:
+def _stream(own: StreamedDialect, completion: Completion, events: list[Any]) -> bytes:
     reader, writer = AnswerReader(completion), own.stream_writer(completion)
     texts = [text for event in events if (text := reader.feed(_event(event)))]
     if rest := reader.finish():
         texts.append(rest)
     assert reader.finish_reason is not None
     return b"".join(map(writer.delta, texts)) + writer.finish(reader.finish_reason, reader.usage)
+
+
+def _passed_on(own: AnthropicVertex | Envelope, events: list[Any]) -> str:
+    monitor = own.passing_monitor()
+    passed = b"".join(monitor.feed(_event(event)) for event in events) + monitor.end()
+    return (passed + monitor.missing_end()).decode()
 
 
 def _event(event: Any) -> bytes:

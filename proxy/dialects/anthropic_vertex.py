@@ -16,9 +16,8 @@ from proxy import sse
 from proxy.dialects import anthropic_errors
 from proxy.dialects.anthropic_usage import Counts
 from proxy.dialects.base import Completion, FinishReason, Framing, InvalidRequest, Usage, Verbatim
-from proxy.dialects.chat_completions import EVENTS_BEGIN_WITH
 from proxy.dialects.requests import count, json_object, typed
-from proxy.dialects.stream import StreamMonitor, error_reason, parsed
+from proxy.dialects.stream import EVENTS_BEGIN_WITH, StreamMonitor, error_reason, parsed
 from proxy.errors import google_error
 
 if TYPE_CHECKING:

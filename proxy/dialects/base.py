@@ -153,7 +153,9 @@ class Dialect(Protocol):
     def read(self, body: bytes, *, model: str, streaming_method: bool) -> Completion:
         """Understand a request body. `model` is the one in the path.
 
-        Raises InvalidRequest that names the field. A task that is not `Verbatim` is read by a `TranslatedDialect` only.
+        Raises InvalidRequest that names the field. A task that is `Verbatim` is read by a `VerbatimDialect` only, any
+        other by a `TranslatedDialect`, one that streams by a `StreamedDialect`, a `Hole` that streams by a
+        `ResumableDialect`.
         """
 
     def check(self, body: bytes) -> FailureReason | Usage:
@@ -172,6 +174,16 @@ class Dialect(Protocol):
         """The bytes that say within a stream that it failed; b"" where the dialect has no such words."""
 
 
+class VerbatimDialect(Dialect, Protocol):
+    """A dialect whose requests are in the words of Anthropic's Messages API, as are the answers to them."""
+
+    def pass_on(self, body: bytes) -> bytes:
+        """Anthropic's whole answer as the caller expects it."""
+
+    def passing_monitor(self) -> StreamMonitor:
+        """A fresh monitor for one stream of Anthropic's; what it lets through is as the caller expects it."""
+
+
 class TranslatedDialect(Dialect, Protocol):
     """A dialect in which the answers of another provider can be written."""
 
@@ -181,11 +193,16 @@ class TranslatedDialect(Dialect, Protocol):
         `answers` are those to `completion` and to its `others`, in this order.
         """
 
+
+class StreamedDialect(TranslatedDialect, Protocol):
+    """One in which they can be streamed, too."""
+
     def stream_writer(self, completion: Completion, *, after: StreamMonitor | None = None) -> StreamWriter:
         """A writer for one streamed answer; `after` has watched the beginning, which the writer goes on from."""
 
-    def resume(self, body: bytes, text: str) -> bytes:
-        """The request that asks Vertex for the rest of a hole, once the caller has got `text`.
 
-        Called only for a streamed `Hole`.
-        """
+class ResumableDialect(StreamedDialect, Protocol):
+    """One that asks for a `Hole`, whose stream another upstream can finish."""
+
+    def resume(self, body: bytes, text: str) -> bytes:
+        """The request that asks Vertex for the rest of a streamed hole, once the caller has got `text`."""

@@ -12,22 +12,17 @@ from typing import TYPE_CHECKING, Any
 from health.outcome import FailureReason
 from proxy import sse
 from proxy.dialects.base import Chat, Completion, FinishReason, InvalidRequest, Message, Usage, sendable
-from proxy.dialects.requests import JSON_ONLY, count, counted, typed
-from proxy.dialects.stream import StreamMonitor, error_reason, parsed
+from proxy.dialects.requests import JSON_ONLY, MOST_CHOICES, count, counted, encode, typed
+from proxy.dialects.stream import EVENTS_BEGIN_WITH, StreamMonitor, error_reason, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.dialects.base import Answer
 
-MOST_CHOICES = 8
-"""Answers to one request; each is a call."""
-
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _NO_TOOLS = "tools cannot be answered by the backup"
 _DONE = b"data: [DONE]\n\n"
-
-encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def new_id() -> str:
@@ -270,10 +265,6 @@ class ChunkWriter:
         delta = f'{role}"content":{encode(sendable(text))}'
         choice = f'"choices":[{{"index":0,"delta":{{{delta}}},"finish_reason":{finish_reason}}}]'
         return sse.event(f"{self._head},{choice}{usage}}}".encode())
-
-
-EVENTS_BEGIN_WITH = b"deir:\r\n\xef"
-"""The first letters of the fields (data, event, id, retry), a comment, a blank line, or a byte order mark."""
 
 
 class ChunkMonitor(StreamMonitor):

@@ -23,7 +23,7 @@ from proxy.json_array import ArrayWriter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proxy.dialects.base import Answer, Completion, Dialect, TranslatedDialect
+    from proxy.dialects.base import Answer, Completion, Dialect, ResumableDialect
     from proxy.dialects.stream import StreamMonitor
 
 _JSON = "application/json"
@@ -41,7 +41,7 @@ def is_enveloped(body: bytes) -> bool:
 
 
 class Envelope:
-    """Another dialect within the envelope; see `TranslatedDialect` for the methods."""
+    """Another dialect within the envelope; see `ResumableDialect` for the methods."""
 
     framing = Framing.ARRAY
 
@@ -49,8 +49,8 @@ class Envelope:
         self._inner = inner
 
     @property
-    def _translated(self) -> TranslatedDialect:
-        return cast("TranslatedDialect", self._inner)
+    def _translated(self) -> ResumableDialect:
+        return cast("ResumableDialect", self._inner)
 
     def read(self, body: bytes, *, model: str, streaming_method: bool) -> Completion:
         """Understand the body within.

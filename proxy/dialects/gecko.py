@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from health.outcome import FailureReason
 from proxy.dialects.base import Completion, Hole, InvalidRequest, Usage, sendable
-from proxy.dialects.chat_completions import MOST_CHOICES, encode
-from proxy.dialects.requests import count, json_object, number, stops, typed
+from proxy.dialects.requests import MOST_CHOICES, count, encode, json_object, number, stops, typed
 from proxy.dialects.stream import error_reason, parsed
 from proxy.dialects.unstreamed import Unstreamed
 

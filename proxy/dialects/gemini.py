@@ -16,9 +16,8 @@ from health.outcome import FailureReason
 from proxy import sse
 from proxy.dialects import gemini_request
 from proxy.dialects.base import FinishReason, Framing, Usage, sendable
-from proxy.dialects.chat_completions import EVENTS_BEGIN_WITH, encode
-from proxy.dialects.requests import counted
-from proxy.dialects.stream import StreamMonitor, error_reason, parsed
+from proxy.dialects.requests import counted, encode
+from proxy.dialects.stream import EVENTS_BEGIN_WITH, StreamMonitor, error_reason, parsed
 from proxy.errors import google_error
 from proxy.json_array import ArrayReader, ArrayWriter
 
@@ -107,12 +106,8 @@ class Gemini:
         return google_error(code, message, field=field)
 
     def stream_error(self, code: int, message: str) -> bytes:
-        """Google's, as one more event, or as the last element of the array, which has others before it."""
-        error = google_error(code, message)
-        if self.framing is Framing.EVENTS:
-            return sse.event(error)
-        array = ArrayWriter(begun=True)
-        return array.element(error) + array.close()
+        """Google's, as one more event. In an array its own client library reads an error as an empty answer."""
+        return sse.event(google_error(code, message)) if self.framing is Framing.EVENTS else b""
 
     def _identity(self, completion: Completion) -> dict[str, str]:
         """What stands in each chunk of one answer."""

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.dialects.base import Chat, Completion, InvalidRequest, Message
-from proxy.dialects.chat_completions import MOST_CHOICES, encode
-from proxy.dialects.requests import JSON_ONLY, count, json_object, number, stops, typed
+from proxy.dialects.requests import JSON_ONLY, MOST_CHOICES, count, encode, json_object, number, stops, typed
 
 _ENUM_ONLY = "Answer with exactly one of the values that the JSON schema allows, without quotes, and with nothing else."
 _SCHEMA_TYPES = ("TYPE_UNSPECIFIED", "STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL")

@@ -12,6 +12,11 @@ _T = TypeVar("_T")
 MOST_STOPS = 64
 """Each is looked for in each piece of a streamed answer."""
 
+MOST_CHOICES = 8
+"""Answers to one request; each is a call."""
+
+encode = json.JSONEncoder(separators=(",", ":")).encode
+
 JSON_ONLY = "Answer with one JSON value and nothing else: no text before or after it, no code fence."
 
 

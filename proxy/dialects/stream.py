@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from proxy.sse import Event
 
 
+EVENTS_BEGIN_WITH = b"deir:\r\n\xef"
+"""The first letters of the fields (data, event, id, retry), a comment, a blank line, or a byte order mark."""
+
+
 class BlockReader(Protocol):
     """Takes a stream apart; see `SSEReader` for the methods."""
 

@@ -10,11 +10,11 @@ import asyncio
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from health.lag import no_lag
 from health.outcome import OK, FailureReason, Outcome
-from proxy.dialects.base import InvalidRequest, Verbatim
+from proxy.dialects.base import InvalidRequest
 from proxy.upstreams.codings import decode
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict, MultiMapping
 
     from proxy.callers import Caller
-    from proxy.dialects.base import Completion, Dialect, StreamWriter, TranslatedDialect, Usage
+    from proxy.dialects.base import Completion, Dialect, StreamWriter, Usage
     from proxy.paths import Route
 
 
@@ -243,12 +243,6 @@ class Call:
             self.plain_body, model=self.route.model, streaming_method=self.route.streaming_method
         )
         return completion if self.resumption is None else completion.resumed(self.resumption.text)
-
-    @property
-    def translated(self) -> TranslatedDialect:
-        """The dialect, of a task that it can write another provider's answers to."""
-        assert not isinstance(self.completion.task, Verbatim)
-        return cast("TranslatedDialect", self.dialect)
 
     @property
     def may_stream(self) -> bool:

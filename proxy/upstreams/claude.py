@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from multidict import CIMultiDict
 
@@ -26,7 +26,7 @@ from proxy.upstreams.transport import raw_url
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from proxy.dialects.base import Answer, Completion
+    from proxy.dialects.base import Answer, Completion, StreamedDialect, TranslatedDialect, VerbatimDialect
     from proxy.upstreams.transport import Exchange, Transport
 
 _JSON = "application/json"
@@ -91,12 +91,15 @@ class Claude:
                 return reply
             body = await asked.exchange.read(limits)
         if isinstance(completion.task, Verbatim):
-            checked = call.dialect.check(body)
+            passed = cast("VerbatimDialect", call.dialect).pass_on(body)
+            checked = call.dialect.check(passed)
             if isinstance(checked, FailureReason):
                 raise AttemptFailed.because(checked)
-            return _whole(body, asked.exchange.content_at, checked)
+            return _whole(passed, asked.exchange.content_at, checked)
         answer = _read(body, completion)
-        return _whole(call.translated.write([answer], completion), asked.exchange.content_at, answer.usage)
+        return _whole(
+            cast("TranslatedDialect", call.dialect).write([answer], completion), asked.exchange.content_at, answer.usage
+        )
 
     @contextlib.asynccontextmanager
     async def _asked(self, completion: Completion, limits: Limits) -> AsyncGenerator[_Asked]:
@@ -148,7 +151,7 @@ class Claude:
         usage = Usage(
             sum(answer.usage.input_tokens for answer in answers), sum(answer.usage.output_tokens for answer in answers)
         )
-        return _whole(call.translated.write(answers, completion), content_at, usage)
+        return _whole(cast("TranslatedDialect", call.dialect).write(answers, completion), content_at, usage)
 
     async def _another(self, completion: Completion, limits: Limits) -> Answer | AttemptFailed:
         if self._places.locked():
@@ -169,12 +172,16 @@ class Claude:
         if isinstance(completion.task, Verbatim):
             # Anthropic's events are the caller's own.
             headers = CIMultiDict({"Content-Type": str(call.dialect.framing)})
-            return await relay(exchange, call.dialect.monitor(), limits, headers, progress=None)
-        resumption = call.resumption
+            monitor = cast("VerbatimDialect", call.dialect).passing_monitor()
+            return await relay(exchange, monitor, limits, headers, progress=None)
+        if call.resumption is not None:
+            writer = call.resumption.writer
+        else:
+            writer = cast("StreamedDialect", call.dialect).stream_writer(completion)
         return await translate(
             exchange,
             messages.AnswerReader(completion),
-            call.translated.stream_writer(completion) if resumption is None else resumption.writer,
+            writer,
             limits,
             content_type=call.dialect.framing,
             already=completion.already,

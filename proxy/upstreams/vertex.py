@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from health.outcome import NEUTRAL, FailureReason, Outcome
 from proxy import headers
@@ -24,6 +24,7 @@ from proxy.upstreams.transport import raw_url
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from proxy.dialects.base import ResumableDialect, StreamedDialect
     from proxy.upstreams.base import Tail
     from proxy.upstreams.credentials import Credentials
     from proxy.upstreams.transport import Exchange, Transport
@@ -175,7 +176,8 @@ class Vertex:
                 already=call.resumption.text,
             )
         progress = Progress(
-            lambda: "".join(monitor.texts), lambda: call.translated.stream_writer(call.completion, after=monitor)
+            lambda: "".join(monitor.texts),
+            lambda: cast("StreamedDialect", call.dialect).stream_writer(call.completion, after=monitor),
         )
         return await relay(exchange, monitor, limits, headers.to_caller(exchange.headers), progress)
 
@@ -189,7 +191,7 @@ def _is_stream(call: Call, exchange: Exchange) -> bool:
 
 def _body(call: Call) -> bytes | AsyncIterator[bytes]:
     if call.resumption is not None:
-        return call.translated.resume(call.plain_body, call.resumption.text)
+        return cast("ResumableDialect", call.dialect).resume(call.plain_body, call.resumption.text)
     return call.body if call.tail is None else _chained(call.body, call.tail)
 
 

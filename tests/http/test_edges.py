@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proxy import events
-from proxy.dialects.codestral import ChunkMonitor
+from proxy.dialects.chat_completions import ChunkMonitor
 from proxy.simulator import Fault
 from tests.http.test_connections import _head, _raw
 from tests.rig import chat, fim, path, rig

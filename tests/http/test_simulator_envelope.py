@@ -1,8 +1,7 @@
-"""The simulated Vertex AI speaks the envelope of google-cloud-aiplatform's REST client, and the client reads it."""
+"""The simulated Vertex AI speaks the envelope of google-cloud-aiplatform's REST client."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -10,13 +9,8 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
-from google.cloud.aiplatform_v1 import PredictionServiceClient
-from google.cloud.aiplatform_v1.services.prediction_service.transports.rest import PredictionServiceRestTransport
-from google.cloud.aiplatform_v1.types import Content, Part
-from google.oauth2.credentials import Credentials
 
-from proxy.simulator import SimulatedVertex, model
+from proxy.simulator import SimulatedVertex
 
 from .test_simulator_vertex import ANSWER, FIM, Asker, path
 
@@ -99,24 +93,3 @@ async def test_an_envelope_that_is_none_is_opened(ask: Asker, body: object, said
 async def test_an_error_of_the_model_is_put_in_an_envelope(ask: Asker) -> None:
     status, _, data = await ask(enveloped({**FIM, "prompt": 7}))
     assert (status, json.loads(data)["detail"][0]["loc"]) == (422, ["body", "prompt"])
-
-
-async def test_the_client_library_cannot_read_envelopes(ask: Asker) -> None:
-    def calls() -> tuple[bytes, bytes, str]:
-        credentials = Credentials("token")  # type: ignore[no-untyped-call]
-        transport = PredictionServiceRestTransport(host=ask.vertex.url, url_scheme="http", credentials=credentials)
-        with PredictionServiceClient(transport=transport) as client:
-            endpoint = path().removeprefix("/v1/").partition(":")[0]
-            body = HttpBody(content_type="application/json", data=json.dumps(FIM).encode())
-            whole = client.raw_predict(endpoint=endpoint, http_body=body)
-            stream = b"".join(each.data for each in client.stream_raw_predict(endpoint=endpoint, http_body=body))
-            contents = [Content(role="user", parts=[Part(text="How?")])]
-            gemini = endpoint.replace("mistralai/models/codestral-2", "google/models/gemini-2.5-flash")
-            parts = client.stream_generate_content(model=gemini, contents=contents)
-            return whole.data, stream, "".join(part.candidates[0].content.parts[0].text for part in parts)
-
-    whole, stream, chat = await asyncio.to_thread(calls)
-    assert json.loads(whole)["choices"][0]["message"]["content"] == ANSWER
-    assert stream.endswith(b"data: [DONE]\n\n")
-    assert chat == model.chat("vertex", "How?")
-    assert ask.vertex.requests[0].raw_path == path() + "?%24alt=json%3Benum-encoding%3Dint"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from google import genai
-from google.genai import errors, types
-from google.oauth2.credentials import Credentials
+from google.genai import types
 
-from proxy.simulator import Fault, SimulatedVertex, model
+from proxy.simulator import SimulatedVertex, model
 
 from .test_simulator_vertex import Asker
 
@@ -282,27 +279,6 @@ async def test_models_take_the_same(ask: Asker) -> None:
     assert (await answer(ask, some, f"{MODELS}/gemini-2.5-pro:generateContent")).text
     assert "not supported" in await refusal(ask, some, f"{MODELS}/gemini-2.0-flash:generateContent")
     assert "8193" in await refusal(ask, configured(maxOutputTokens=8193), f"{MODELS}/gemini-2.0-flash:generateContent")
-
-
-async def test_the_client_library_cannot_read_answers_or_errors(ask: Asker) -> None:
-    options = types.HttpOptions(base_url=ask.vertex.url)
-
-    def calls() -> tuple[str | None, str, str]:
-        credentials = Credentials("token")  # type: ignore[no-untyped-call]
-        with genai.Client(
-            vertexai=True, project="p", location="l", credentials=credentials, http_options=options
-        ) as client:
-            models, name = client.models, "gemini-2.5-flash"
-            whole = models.generate_content(model=name, contents="How?").text
-            stream = "".join(part.text or "" for part in models.generate_content_stream(model=name, contents="How?"))
-            ask.vertex.fault = Fault(error_after_chunks=2)
-            with pytest.raises(errors.ServerError) as raised:
-                list(models.generate_content_stream(model=name, contents="How?"))
-            return whole, stream, str(raised.value)
-
-    whole, stream, said = await asyncio.to_thread(calls)
-    assert (whole, stream) == (ANSWER, ANSWER)
-    assert "503 UNAVAILABLE" in said
 
 
 async def test_errors_of_the_array_are_no_array_or_those_of_others_are(ask: Asker) -> None:

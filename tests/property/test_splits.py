@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from proxy import fim, sse
 from proxy.dialects import messages
 from proxy.dialects.base import Chat, Completion, FinishReason, Hole, Message, Usage
-from proxy.dialects.codestral import ChunkMonitor, Codestral
+from proxy.dialects.chat_completions import ChunkMonitor
+from proxy.dialects.codestral import Codestral
 from proxy.stops import CHARACTERS_PER_TOKEN, Stops
 
 if TYPE_CHECKING:

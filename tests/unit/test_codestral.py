@@ -228,7 +228,7 @@ class TestWrite:
 
     def test_two_answers_have_the_same_id(self) -> None:
         dialect = Codestral()
-        first, second = (json.loads(dialect.write(Answer("", FinishReason.STOP, USAGE), FIM))["id"] for _ in range(2))
+        first, second = (json.loads(dialect.write([Answer("", FinishReason.STOP, USAGE)], FIM))["id"] for _ in range(2))
         assert first != second
         assert len(first) == 32
 

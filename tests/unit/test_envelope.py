@@ -176,8 +176,8 @@ class TestAnswers:
         assert json.loads(DIALECT.error(503, "gone"))["error"]["status"] == "UNAVAILABLE"
 
     def test_googles_library_takes_an_error_in_a_stream_for_an_end(self) -> None:
-        from google.api import httpbody_pb2  # type: ignore[import-untyped]
-        from google.protobuf.json_format import Parse, ParseError  # type: ignore[import-untyped]
+        from google.api import httpbody_pb2
+        from google.protobuf.json_format import Parse, ParseError
 
         stream = b"[" + element(b"x") + DIALECT.stream_error(503, "gone")
         first, error = json.loads(stream)

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import pytest
 from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.message_create_params import MessageCreateParams, MessageCreateParamsBase
+from google.api.httpbody_pb2 import HttpBody
 from google.cloud import aiplatform_v1
 from google.genai.types import GenerateContentResponse
+from google.protobuf.json_format import Parse
+from mistralai.client.models import ChatCompletionResponse, CompletionChunk
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
 
 from proxy import sse
@@ -35,7 +39,37 @@ def _gecko(answer: Any) -> None:
     aiplatform_v1.PredictResponse.from_json(json.dumps(answer))
 
 
-_CLIENT_MODELS: dict[str, Callable[[Any], None]] = {"gecko": _gecko, "gemini": _gemini}
+def _codestral(answer: Any) -> None:
+    (CompletionChunk if answer["object"].endswith("chunk") else ChatCompletionResponse).model_validate(answer)
+
+
+def _openai(answer: Any) -> None:
+    (ChatCompletionChunk if answer["object"].endswith("chunk") else ChatCompletion).model_validate(answer, strict=True)
+
+
+def _anthropic(answer: Any) -> None:
+    if answer["type"] == "message":
+        Message.model_validate(answer)
+    elif answer["type"] != "ping":
+        _EVENT.validate_python(answer)
+
+
+def _envelope(answer: Any) -> None:
+    within = Parse(json.dumps(answer), HttpBody())
+    text = within.data.decode()
+    whole = within.content_type == "application/json"
+    for each in [json.loads(text)] if whole else _chunks(text, Framing.EVENTS):
+        (_anthropic if "type" in each else _codestral)(each)
+
+
+_CLIENT_MODELS: dict[str, Callable[[Any], None]] = {
+    "anthropic": _anthropic,
+    "codestral": _codestral,
+    "envelope": _envelope,
+    "gecko": _gecko,
+    "gemini": _gemini,
+    "openai": _openai,
+}
 """By the dialect's name, how a client reads an answer or one chunk; raises what the client would."""
 
 
@@ -88,7 +122,8 @@ def test_a_clients_model_refuses_an_answer(path: Path) -> None:
     golden = golden_files.load(path)
     answer = golden["answer"]
     if "refused" in golden:
-        assert answer["error"]["status"] == "INVALID_ARGUMENT"
+        error = answer[0] if isinstance(answer, list) else answer
+        assert error["error"]["status"] == "INVALID_ARGUMENT"
         return
     framing = golden_files.dialect(golden).framing
     for chunk in _chunks(answer, framing) if isinstance(answer, str) else [answer]:

@@ -4,22 +4,27 @@ import { all, given, tell } from "./told.js";
 
 const authClient = new OAuth2Client();
 authClient.setCredentials({ access_token: "of-the-caller", expiry_date: Date.now() + 3600_000 });
-const client = new GoogleGenAI({
-  vertexai: true,
-  project: "project",
-  location: "us-central1",
-  googleAuthOptions: { authClient },
-  httpOptions: { baseUrl: given.url },
-});
 const asked = {
   model: "gemini-2.5-flash",
   contents: given.question,
   config: { maxOutputTokens: 64, stopSequences: ["END"] },
 };
-// `text` is computed: it is not among the fields of the object.
-const read = (answer) => ({ ...answer, text: answer.text });
 
-await tell({
-  content: async () => read(await client.models.generateContent(asked)),
-  contentStream: async () => (await all(client.models.generateContentStream(asked))).map(read),
+await tell((url) => {
+  const client = new GoogleGenAI({
+    vertexai: true,
+    project: "project",
+    location: "us-central1",
+    googleAuthOptions: { authClient },
+    httpOptions: { baseUrl: url },
+  });
+  return {
+    content: async () => read(await client.models.generateContent(asked)),
+    contentStream: async () => (await all(client.models.generateContentStream(asked))).map(read),
+  };
 });
+
+// `text` is computed: it is not among the fields of the object.
+function read(answer) {
+  return { ...answer, text: answer.text };
+}

@@ -1,6 +1,6 @@
 // What a client made of the proxy's answers, told to the test as JSON on stdout.
 
-/** What the test hands over: `url`, `prefix`, `suffix`, `question`. */
+/** What the test hands over: `urls`, of a proxy by who answers there, and `prefix`, `suffix`, `question`. */
 export const given = JSON.parse(process.argv[2]);
 
 /** All that a stream yields. */
@@ -10,17 +10,25 @@ export async function all(stream) {
   return items;
 }
 
-/** Ask one after the other and print, by name, `{answer}`, or `{error}` with its class, its bases and its status. */
-export async function tell(asked) {
+/**
+ * Ask every proxy for what `asks` names for it, one after the other, and print it by proxy and name: `{answer}`, or
+ * `{error}` with the names of its class and bases, its status and its message.
+ */
+export async function tell(asks) {
   const told = {};
-  for (const [name, ask] of Object.entries(asked)) {
-    try {
-      told[name] = { answer: await ask() };
-    } catch (error) {
-      told[name] = { error: { kinds: kinds(error), status: error.status ?? error.statusCode, message: error.message } };
-    }
+  for (const [answering, url] of Object.entries(given.urls)) {
+    told[answering] = {};
+    for (const [name, ask] of Object.entries(asks(url, answering))) told[answering][name] = await outcome(ask);
   }
   console.log(JSON.stringify(told));
+}
+
+async function outcome(ask) {
+  try {
+    return { answer: await ask() };
+  } catch (error) {
+    return { error: { kinds: kinds(error), status: error.status ?? error.statusCode, message: error.message } };
+  }
 }
 
 function kinds(error) {
