@@ -205,7 +205,7 @@ class Cleaner:
             Unfenced(whole_lines=_is_of_whole_lines(prefix, suffix)),
             OneLineEnd(),
             WithoutPrefix(prefix, suffix, already=had),
-            Indented(prefix),
+            Indented(prefix, already=had),
             WithoutSuffix(suffix, prefix=prefix, already=had),
             self._stops,
         ]

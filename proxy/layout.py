@@ -71,8 +71,9 @@ class Indented:
 
     __slots__ = ("_at_line_start", "_first", "_held", "_indentation", "_is_decided")
 
-    def __init__(self, prefix: str) -> None:
-        begun = prefix.rpartition("\n")[2]
+    def __init__(self, prefix: str, *, already: str = "") -> None:
+        """`already` is what the caller has of the answer: where there is some, the cursor may be in an indentation."""
+        begun = "" if already else prefix.rpartition("\n")[2]
         is_text = any(prefix.count(quotes) % 2 for quotes in ('"""', "'''"))
         self._indentation = begun if begun.isspace() and not is_text else ""
         self._is_decided = not self._indentation

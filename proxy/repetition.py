@@ -183,14 +183,10 @@ class WithoutSuffix:
             at = overlap_start(text, self._suffix)
             while at < len(text):
                 overlap = text[at:]
-                if not overlap.isspace() and self._fits(overlap, held[end:]) and self._repeats(overlap, text[:at]):
+                if not overlap.isspace() and self._repeats(overlap, text[:at]):
                     return self._without_line_end(text[:at])
                 at = overlap_start(text, self._suffix, at + 1)
         return self._without_line_end(held)
-
-    def _fits(self, overlap: str, blanks: str) -> bool:
-        """Whether the answer ends with a line of the suffix if it ends with a line."""
-        return "\n" not in blanks or self._suffix[len(overlap.rstrip()) :].lstrip(" \t")[:1] in ("", "\n")
 
     def _without_line_end(self, text: str) -> str:
         """Without the line end before the closing tag where the line ends anyway, and without blanks before that."""
@@ -219,8 +215,8 @@ class WithoutSuffix:
         is_twice = (self._prefix + before).rstrip().endswith(overlap.strip()) or self._suffix.startswith(
             (overlap * 2, f"{overlap}\n{overlap}")
         )
-        if is_twice or len(set(solid)) == 1 < len(solid) or _is_inside(before[-1:], overlap[0]):
-            # The code repeats itself, or it is a ruler, or the end of a word or of an indentation.
+        if is_twice or _is_inside(before[-1:], overlap[0]):
+            # The code repeats itself, or it is the end of a word or of an indentation.
             return False
         if self._suffix[len(overlap) :].lstrip(" \t")[:1] not in ("", "\n"):
             # The end of what is there may begin like the next line; that is none where whole lines stand before it.

@@ -6,12 +6,13 @@ Unknown events, blocks and fields are passed over, as Anthropic's versioning pol
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from health.outcome import FailureReason
 from proxy import fim
 from proxy.capabilities import Sampling, Thinking, capabilities
 from proxy.dialects.anthropic_errors import error_reason, error_type, json_object, read_error
+from proxy.dialects.anthropic_usage import Counts
 from proxy.dialects.base import Answer, Chat, Completion, FinishReason, Hole, Usage, Verbatim, sendable
 from proxy.sse import EventTooLarge, SSEReader
 from proxy.stops import CHARACTERS_PER_TOKEN, Stops
@@ -213,7 +214,7 @@ def read_answer(body: bytes, completion: Completion) -> Answer:
     cleaned = text.feed("".join(_block_text(block) for block in content)) + text.rest()
     if text.is_refusal:
         raise UnusableAnswer(FailureReason.REFUSAL)
-    usage = _Counts()
+    usage = Counts()
     usage.add(message.get("usage"))
     return Answer(cleaned, text.finish_reason, usage.usage)
 
@@ -221,33 +222,6 @@ def read_answer(body: bytes, completion: Completion) -> Answer:
 def _block_text(block: Any) -> str:
     text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else None
     return text if isinstance(text, str) else ""
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return type(value) is int and value >= 0
-
-
-class _Counts:
-    """Anthropic's counts, which a stream tells in instalments, each the whole so far."""
-
-    __slots__ = ("input", "output")
-
-    def __init__(self) -> None:
-        self.input = 0
-        self.output = 0
-
-    def add(self, usage: Any) -> None:
-        """Take what `usage` tells; tokens read from and written to the cache are input, too."""
-        if not isinstance(usage, dict):
-            return
-        inputs = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-        self.input = sum(count for name in inputs if _is_count(count := usage.get(name))) or self.input
-        if _is_count(output := usage.get("output_tokens")):
-            self.output = output
-
-    @property
-    def usage(self) -> Usage:
-        return Usage(self.input, self.output)
 
 
 class AnswerReader:
@@ -261,7 +235,7 @@ class AnswerReader:
     def __init__(self, completion: Completion) -> None:
         self._events = SSEReader()
         self._text = _Text(completion)
-        self._counts = _Counts()
+        self._counts = Counts()
         self._counted = False
         self._blocks: dict[object, bool] | None = None
         self.finished = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn, cast
 
@@ -24,12 +25,13 @@ from proxy.upstreams.translation import translate
 from proxy.upstreams.transport import raw_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from proxy.dialects.base import Answer, Completion, StreamedDialect, TranslatedDialect, VerbatimDialect
     from proxy.upstreams.transport import Exchange, Transport
 
 _JSON = "application/json"
+_BETA = re.compile(r"[a-z0-9-]{1,64}")
 
 
 class Claude:
@@ -84,7 +86,7 @@ class Claude:
         completion = call.completion
         if completion.others:
             return await self._several(call, limits)
-        async with self._asked(completion, limits) as asked:
+        async with self._asked(completion, limits, _betas(call)) as asked:
             if completion.stream:
                 reply = await self._stream(call, asked.exchange, limits)
                 asked.keep()
@@ -102,12 +104,10 @@ class Claude:
         )
 
     @contextlib.asynccontextmanager
-    async def _asked(self, completion: Completion, limits: Limits) -> AsyncGenerator[_Asked]:
+    async def _asked(self, completion: Completion, limits: Limits, betas: Sequence[str] = ()) -> AsyncGenerator[_Asked]:
         """One exchange of status 200; it is closed at the end, unless it is kept."""
         body = json.dumps(messages.write_request(completion, model=self._model, stream=completion.stream)).encode()
-        sent = self._headers
-        if isinstance(completion.task, Verbatim) and completion.task.betas:
-            sent = {**sent, "anthropic-beta": ",".join(completion.task.betas)}
+        sent = self._headers if not betas else {**self._headers, "anthropic-beta": ",".join(betas)}
         asked = _Asked(await self._transport.post(self._url, sent, body, limits))
         try:
             if asked.exchange.status != 200:
@@ -173,7 +173,7 @@ class Claude:
             # Anthropic's events are the caller's own.
             headers = CIMultiDict({"Content-Type": str(call.dialect.framing)})
             monitor = cast("VerbatimDialect", call.dialect).passing_monitor()
-            return await relay(exchange, monitor, limits, headers, progress=None)
+            return await relay(exchange, monitor, limits, headers, None, shows_errors=False)
         if call.resumption is not None:
             writer = call.resumption.writer
         else:
@@ -197,6 +197,18 @@ class _Asked:
 
     def keep(self) -> None:
         self.kept = True
+
+
+def _betas(call: Call) -> list[str]:
+    """The beta features that a caller who speaks Anthropic's format asks for, in the body or, as its SDK, in a header.
+
+    The names alone cross, each held against its form: nothing else of a caller's headers is Anthropic's business.
+    """
+    task = call.completion.task
+    if not isinstance(task, Verbatim):
+        return []
+    named = (name.strip() for name in ",".join(call.headers.getall("anthropic-beta", ())).split(","))
+    return list(dict.fromkeys((*task.betas, *(name for name in named if _BETA.fullmatch(name)))))
 
 
 def _read(body: bytes, completion: Completion) -> Answer:

@@ -30,10 +30,19 @@ _AFTER_FINISH_SECONDS = 0.25
 
 
 async def relay(
-    exchange: Exchange, monitor: StreamMonitor, limits: Limits, headers: CIMultiDict[str], progress: Progress | None
+    exchange: Exchange,
+    monitor: StreamMonitor,
+    limits: Limits,
+    headers: CIMultiDict[str],
+    progress: Progress | None,
+    *,
+    shows_errors: bool,
 ) -> Reply:
-    """The reply that passes the stream on. Raises AttemptFailed for whatever goes wrong before its first content."""
-    watch = _Watch(exchange, monitor)
+    """The reply that passes the stream on. Raises AttemptFailed for whatever goes wrong before its first content.
+
+    With `shows_errors` the caller may see how the upstream itself words an error within the stream.
+    """
+    watch = _Watch(exchange, monitor, shows_errors=shows_errors)
     held = b""
     while not watch.started:
         piece = await exchange.until_content(limits)
@@ -94,7 +103,8 @@ async def _next(exchange: Exchange, watch: _Watch, limits: Limits) -> bytes:
 class _Watch:
     """A stream's monitor behind its decoder; where the coding is unknown, the bytes alone have to do."""
 
-    def __init__(self, exchange: Exchange, monitor: StreamMonitor) -> None:
+    def __init__(self, exchange: Exchange, monitor: StreamMonitor, *, shows_errors: bool) -> None:
+        self._shows_errors = shows_errors
         coding = exchange.headers.get("Content-Encoding", "")
         self._monitor = monitor
         self._broken = False
@@ -138,7 +148,7 @@ class _Watch:
     @property
     def error_event(self) -> bytes:
         # Of a coded stream the event has gone out with the rest.
-        return b"" if self.is_coded else self._monitor.error_event
+        return b"" if self.is_coded or not self._shows_errors else self._monitor.error_event
 
     @property
     def usage(self) -> Usage | None:

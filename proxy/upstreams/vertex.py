@@ -179,7 +179,7 @@ class Vertex:
             lambda: "".join(monitor.texts),
             lambda: cast("StreamedDialect", call.dialect).stream_writer(call.completion, after=monitor),
         )
-        return await relay(exchange, monitor, limits, headers.to_caller(exchange.headers), progress)
+        return await relay(exchange, monitor, limits, headers.to_caller(exchange.headers), progress, shows_errors=True)
 
 
 def _is_stream(call: Call, exchange: Exchange) -> bool:

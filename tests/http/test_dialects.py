@@ -62,6 +62,7 @@ async def test_a_candidate_that_fails_costs_the_others() -> None:
 async def test_more_candidates_than_places_wait_for_each_other() -> None:
     body = {**HOLE, "parameters": {"candidateCount": 4}}
     async with rig(OVERRIDE="claude", CLAUDE__MAX_CONCURRENCY="2") as proxy:
+        proxy.claude.latency = 0.5
         answer = await proxy.ask(body, url=GECKO)
         assert len(answer.json["predictions"]) == 4
         assert proxy.claude.max_in_flight == 2
@@ -89,7 +90,9 @@ async def test_claudes_own_callers_lose_their_tools_and_images() -> None:
     async with rig() as proxy:
         healthy = await proxy.ask(body, url=url)
         proxy.vertex.fault = Fault(status=503)
-        answer = await proxy.ask(body, url=url, headers={"anthropic-beta": "caller", "x-goog-user-project": "p"})
+        answer = await proxy.ask(
+            body, url=url, headers={"anthropic-beta": "a-2025-01-01, b;c", "x-goog-user-project": "p"}
+        )
         assert answer.served_by == ("claude", "server_error")
         assert [block["type"] for block in answer.json["content"]] == [
             block["type"] for block in healthy.json["content"]
@@ -102,6 +105,7 @@ async def test_claudes_own_callers_lose_their_tools_and_images() -> None:
             "model": "claude-haiku-4-5-20251001",
         }
         assert sent.header("anthropic-version") == "2023-06-01"
+        assert sent.header("anthropic-beta") == "a-2025-01-01"
         assert proxy.claude.leaks == []
         assert circuit_is(proxy, "claude", "closed", "claude-haiku-4-5-20251001")()
 

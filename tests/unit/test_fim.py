@@ -256,6 +256,10 @@ class TestAnAnswerThatGoesOn:
         assert self.going_on("a)", "f(", ")\n") == "a)"
         assert self.going_on("a)", "f", ")\n") == "a"
 
+    def test_a_bracket_that_was_open_at_the_break_is_closed_twice(self) -> None:
+        cleaner = fim.Cleaner(Hole("x = f(g(", ")\n"), stops=(), max_tokens=None, already="g(")
+        assert cleaner.feed("<COMPLETION>a))</COMPLETION>") + cleaner.finish() == "a)"
+
     def test_the_begun_line_is_sent_again(self) -> None:
         assert self.going_on("x = abc", "ab") == "c"
 

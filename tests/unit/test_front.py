@@ -17,9 +17,9 @@ def test_a_front_without_a_model_behind_it() -> None:
     given = {"VERTEX__PROJECT": "p", "VERTEX__LOCATION": "us-central1", "VERTEX__MODEL": "codestral-2"}
     assert load(**given).vertex.front == ("p", "us-central1", "mistralai", "codestral-2")
     for name in given:
-        (problem,) = problems(**{other: value for other, value in given.items() if other != name})
+        (problem,) = problems(None, **{other: value for other, value in given.items() if other != name})
         assert problem.startswith(f"COMPLETION_PROXY_{name}: required together with")
-    (problem,) = problems(**{**given, "VERTEX__LOCATION": "US"})
+    (problem,) = problems(None, **{**given, "VERTEX__LOCATION": "US"})
     assert "COMPLETION_PROXY_VERTEX__LOCATION" in problem
 
 

@@ -71,3 +71,13 @@ class TestIndentation:
 
     def test_what_is_not_indented_with_the_same_signs_is_mixed(self) -> None:
         assert tagged("if x:\n    y", "def f():\n\t") == "if x:\n    y"
+
+    def test_what_goes_on_in_an_indentation_is_moved(self) -> None:
+        already = "(a\n           "
+        cleaner = fim.Cleaner(Hole(f"    if not any{already}", "\n"), stops=(), max_tokens=None, already=already)
+        rest = "  for a in b):\n        return"
+        assert cleaner.feed(f"<COMPLETION>{rest}</COMPLETION>") + cleaner.finish() == rest
+
+    def test_a_line_end_is_begun_twice(self) -> None:
+        cleaner = fim.Cleaner(Hole("a\r\nb\r", "\r\n"), stops=(), max_tokens=None, already="b\r")
+        assert cleaner.feed("<COMPLETION>\nc\nd</COMPLETION>") + cleaner.finish() == "\nc\r\nd"

@@ -128,7 +128,10 @@ class TestAfterTheHole:
             ("# ---", "------\n", "---"),
             ("    0,\n", "    0,\n    0,\n", "    1,\n    0,\n"),
             ("import re", "\nimport sysconfig\n", "\nimport os\nimport sys"),
-            ("x = [\n", "    ]\n", "        f(\n        )\n"),
+            ("x = f(\n", "    )\n", "        g(\n            1,\n        )\n"),
+            ("    a,\n", "    1, 2\n", "    b,\n        1, 2\n"),
+            ("# ", "R\n", "FOR"),
+            ("a = ':('\n\nb = f('%s' % (\n    c, self", ")\n", ".d)"),
             ("f(\n    ", ")\n", "a,\n"),
         ],
     )

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.override import OverrideMode
-from proxy.settings import CredentialsKind, ProbeTarget, Settings, SettingsError, StreamMode, describe, load_settings
+from proxy.settings import CredentialsKind, ProbeTarget, Settings, SettingsError, describe, load_settings
 
 KEY = {"ANTHROPIC_API_KEY": "sk-ant-test"}
 # The default of each setting as it is documented, and another value that is valid.
