@@ -51,8 +51,8 @@ class Splice:
         self._ended = False
 
     def known(self) -> Outcome | None:
-        """As `Reply.known`, of the attempt that is under way."""
-        return self._current.reply.known()
+        """As `Reply.known`, of the attempt that is under way; None between two."""
+        return None if self._ended else self._current.reply.known()
 
     def end(self, outcome: Outcome) -> None:
         """As `Served.end`, of the attempt that is under way; nothing where that has ended already."""

@@ -22,7 +22,8 @@ class Decoder:
         self._limit = limit
         self._inflate: zlib._Decompress | None = None
         self._raw_deflate_possible = coding == "deflate"
-        if coding in {"gzip", "x-gzip"}:
+        self._is_gzip = coding in {"gzip", "x-gzip"}
+        if self._is_gzip:
             self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
         elif coding == "deflate":
             self._inflate = zlib.decompressobj()
@@ -42,7 +43,13 @@ class Decoder:
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
             decoded = self._inflate.decompress(data, self._limit)
         self._raw_deflate_possible = False
-        if self._inflate.unconsumed_tail:
+        # RFC 1952 2.2: a gzip file may have several members, one after the other.
+        while self._is_gzip and self._inflate.eof and (rest := self._inflate.unused_data):
+            self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            decoded += self._inflate.decompress(rest, self._limit)
+            if len(decoded) > self._limit:
+                break
+        if self._inflate.unconsumed_tail or len(decoded) > self._limit:
             raise zlib.error(f"more than {self._limit} bytes when decoded")
         return decoded
 

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.dialects.base import InvalidRequest
 from proxy.front import FRONT_DIALECT, MistralApi, MistralFront, is_front
-from tests.unit.test_settings import load, problems
+from tests.unit.test_settings import KEY, load, problems
 
 FRONT = MistralFront("p", "us-central1", "mistralai", "codestral@2405")
 
@@ -17,9 +17,9 @@ def test_a_front_without_a_model_behind_it() -> None:
     given = {"VERTEX__PROJECT": "p", "VERTEX__LOCATION": "us-central1", "VERTEX__MODEL": "codestral-2"}
     assert load(**given).vertex.front == ("p", "us-central1", "mistralai", "codestral-2")
     for name in given:
-        (problem,) = problems(None, **{other: value for other, value in given.items() if other != name})
+        (problem,) = problems(None, KEY, **{other: value for other, value in given.items() if other != name})
         assert problem.startswith(f"COMPLETION_PROXY_{name}: required together with")
-    (problem,) = problems(None, **{**given, "VERTEX__LOCATION": "US"})
+    (problem,) = problems(None, KEY, **{**given, "VERTEX__LOCATION": "US"})
     assert "COMPLETION_PROXY_VERTEX__LOCATION" in problem
 
 
