@@ -54,6 +54,8 @@ class MistralFront:
         """The target and the body for Vertex, which knows the model by another name. Raises InvalidRequest."""
         request = json_object(body)
         request["model"] = paths.body_name(self.model)
+        # Clients of OpenAI's, as Continue, ask for counts; Mistral's server gives them always and refuses the question.
+        request.pop("stream_options", None)
         method = "streamRawPredict" if request.get("stream") is True else "rawPredict"
         request.setdefault("stream", False)
         target = paths.model_path(self.project, self.location, self.publisher, self.model, method)

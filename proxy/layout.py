@@ -62,6 +62,12 @@ _HEADER = re.compile(
 _LONGEST_HEADER = 300
 
 
+def _is_header(line: str) -> bool:
+    # With a bracket of a line before, `for x in y):` is none.
+    is_whole = all(line.count(opener) == line.count(closer) for opener, closer in ("()", "[]", "{}"))
+    return is_whole and bool(_HEADER.match(line))
+
+
 class Indented:
     """Gives a block the indentation of the cursor's line, where the answer has begun at the margin instead.
 
@@ -92,7 +98,7 @@ class Indented:
             self._first += before[:_LONGEST_HEADER]
             if not found:
                 return text
-            if len(self._first) > _LONGEST_HEADER or not _HEADER.match(self._first.strip()):
+            if len(self._first) > _LONGEST_HEADER or not _is_header(self._first.strip()):
                 self._indentation = ""
                 return text
             self._held, text = "\n", after

@@ -30,7 +30,7 @@ _BEGINNING = re.compile(r"(?:#+|//+|/\*\*?|\*|-|--|<!--) \Z|(?:\"\"\"|''')\Z")
 """Signs that begin a line and that no line has twice."""
 _IS_UNFINISHED = re.compile(r"(?:[:{(\[=]|\S )\Z")
 """The end of a line that has no sense without more, or without a block."""
-_IS_OPEN = ("(", "[", "{", "=", "+", "&", "|")
+_IS_OPEN = ("(", "[", "{", "=", "+")
 """After these, an indented line goes on with more indentation."""
 _BLANK_END = re.compile(r"\S \Z")
 _IMPORT = re.compile(r"[ \t]*(?:import|from|use|using) ")
@@ -215,7 +215,8 @@ class WithoutSuffix:
         is_twice = (self._prefix + before).rstrip().endswith(overlap.strip()) or self._suffix.startswith(
             (overlap * 2, f"{overlap}\n{overlap}")
         )
-        if is_twice or _is_inside(before[-1:], overlap[0]):
+        is_ruler = len(set(solid)) == 1 and not solid.isalnum() and solid != ":"
+        if is_twice or is_ruler or _is_inside(before[-1:], overlap[0]):
             # The code repeats itself, or it is the end of a word or of an indentation.
             return False
         if self._suffix[len(overlap) :].lstrip(" \t")[:1] not in ("", "\n"):

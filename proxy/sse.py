@@ -54,6 +54,10 @@ class SSEReader:
 
         None stands for bytes that are no event, as a comment. Raises EventTooLarge.
         """
+        if not (self._held or self._at_start) and data.startswith(b"data: {") and len(data) <= self._limit:
+            # Nearly all pieces: one event, whole, of one line.
+            if data.find(b"\n") == len(data) - 2 and data.endswith(b"\n\n") and b"\r" not in data:
+                return [(data, Event("", data[6:-2]))]
         self._held += data
         blocks: list[tuple[bytes, Event | None]] = []
         begin = 0

@@ -291,6 +291,8 @@ class ChunkMonitor(StreamMonitor):
                 self.started = self.finished = self.terminated = True
             return bool(self._open)
         chunk = parsed(event.data)
+        if self._is_more_text(chunk):
+            return True
         if (reason := error_reason(chunk)) is not None:
             self.failure = reason
             return False
@@ -302,6 +304,20 @@ class ChunkMonitor(StreamMonitor):
             self.failure = FailureReason.STREAM_ERROR
             return False
         self._take(chunk, choices)
+        return True
+
+    def _is_more_text(self, chunk: Any) -> bool:
+        """Take a chunk that is like nearly all of them: of the first choice, with text, and with nothing else to say."""
+        try:
+            (choice,) = chunk["choices"]
+            text = choice["delta"]["content"]
+            if choice["index"] != 0 or choice["finish_reason"] is not None or type(text) is not str or not text:
+                return False
+        except (KeyError, TypeError, ValueError):
+            return False
+        if not self.identity or "error" in chunk or "usage" in chunk or not self.started or self.finished:
+            return False
+        self.texts.append(text)
         return True
 
     def _take(self, chunk: dict[str, Any], choices: list[dict[str, Any]]) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SEED = 20_261_124
 _FILES = 400
 _SIZES = range(2_000, 120_000)
+_OTHERS = ("site-packages", "test", "encodings")
+"""Folders without code that somebody wrote: whatever is installed, what is broken on purpose, and generated tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def cuts(count: int, seed: int = SEED) -> Iterator[Cut]:
 def _texts(chance: random.Random) -> Iterator[str]:
     library = Path(sysconfig.get_path("stdlib"))
     paths = sorted(library.glob("*.py")) + sorted(library.glob("[a-z]*/[a-z]*.py"))
-    paths = [path for path in paths if path.parent.name not in ("test", "site-packages", "idlelib")]
+    paths = [path for path in paths if path.parent.name not in _OTHERS]
     for path in chance.sample(paths, min(_FILES, len(paths))):
         text = path.read_text("utf-8", errors="replace")
         if len(text) in _SIZES:

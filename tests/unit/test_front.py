@@ -28,7 +28,8 @@ def test_a_front_without_a_model_behind_it() -> None:
     [({}, "rawPredict", False), ({"stream": False}, "rawPredict", False), ({"stream": True}, "streamRawPredict", True)],
 )
 def test_a_stream_is_asked_for_at_the_wrong_method(body: dict[str, bool], method: str, stream: bool) -> None:
-    target, sent = FRONT.rewrite(json.dumps({"model": "codestral-latest", "prompt": "é", **body}).encode())
+    asked = {"model": "codestral-latest", "prompt": "é", "stream_options": {"include_usage": True}, **body}
+    target, sent = FRONT.rewrite(json.dumps(asked).encode())
     place = "/v1/projects/p/locations/us-central1/publishers/mistralai/models"
     assert target == f"{place}/codestral@2405:{method}"
     assert json.loads(sent) == {"model": "codestral", "prompt": "é", "stream": stream}

@@ -61,6 +61,7 @@ class TestIndentation:
             "if x:\nx",
             "for example:\n    that",
             "x = {\n    }",
+            "for a in b):\n    return",
         ],
     )
     def test_what_is_indented_as_it_should_be_is_moved(self, answer: str) -> None:
