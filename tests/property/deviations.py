@@ -211,9 +211,9 @@ DEVIATIONS = [
     Deviation("last lines repeated", tagged(with_last_lines), 0.99, _TWICE),
     Deviation("last lines repeated, first not indented", tagged(with_last_lines_unindented), 0.97, _TWICE),
     Deviation(
-        "rest of the line repeated", tagged(with_rest_of_line), 0.96, "brackets that the answer opens and closes"
+        "rest of the line repeated", tagged(with_rest_of_line), 0.94, "brackets that the answer opens and closes"
     ),
-    Deviation("rest of the line repeated, line end", tagged(rest_of_line_and_line_end), 0.96, "as the one before"),
+    Deviation("rest of the line repeated, line end", tagged(rest_of_line_and_line_end), 0.94, "as the one before"),
     Deviation("next lines repeated", tagged(with_next_lines), 0.99, "lines that the code has twice after the hole"),
     Deviation(
         "next lines repeated, prose, fence",

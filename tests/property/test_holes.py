@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tests.property.deviations import Deviation
 
 HOLES = 2_200
-LONGEST_WAIT = 100
-"""Characters that may be held back of an answer that does not deviate."""
 
 
 @cache
@@ -103,5 +101,7 @@ def test_ordinary_code_waits() -> None:
             waits_here.append(received - sent)
         waits.append(max(waits_here))
     waits.sort()
-    assert waits[-1] <= LONGEST_WAIT
-    assert waits[len(waits) // 2] <= 10
+    # Only code that begins as the lines before it, or goes on as those after it, waits for longer than a word.
+    assert waits[len(waits) // 2] <= 6
+    assert waits[len(waits) * 99 // 100] <= 50
+    assert waits[-1] <= 250
