@@ -54,10 +54,9 @@ class SSEReader:
 
         None stands for bytes that are no event, as a comment. Raises EventTooLarge.
         """
-        if not (self._held or self._at_start) and data.startswith(b"data: {") and len(data) <= self._limit:
-            # Nearly all pieces: one event, whole, of one line.
-            if data.find(b"\n") == len(data) - 2 and data.endswith(b"\n\n") and b"\r" not in data:
-                return [(data, Event("", data[6:-2]))]
+        if not (self._held or self._at_start) and _is_one_line(data) and len(data) <= self._limit:
+            # Nearly all pieces are one event, whole.
+            return [(data, Event("", data[6:-2]))]
         self._held += data
         blocks: list[tuple[bytes, Event | None]] = []
         begin = 0
@@ -85,7 +84,7 @@ class SSEReader:
         if self._at_start:
             self._at_start = False
             raw = raw.removeprefix(_BOM)
-        if raw.startswith(b"data: ") and raw.endswith(b"\n\n") and raw.find(b"\n", 0, -2) < 0 and b"\r" not in raw:
+        if _is_one_line(raw):
             return Event("", raw[6:-2])
         name, data = "", []
         for line in raw.splitlines():
@@ -95,6 +94,11 @@ class SSEReader:
             elif field == b"event":
                 name = value.removeprefix(b" ").decode(errors="replace")
         return Event(name, b"\n".join(data)) if data else None
+
+
+def _is_one_line(raw: bytes) -> bool:
+    """Whether these are the bytes of one event in its commonest form."""
+    return raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and raw.endswith(b"\n\n") and b"\r" not in raw
 
 
 def event(data: bytes, name: str | None = None) -> bytes:

@@ -307,7 +307,7 @@ class ChunkMonitor(StreamMonitor):
         return True
 
     def _is_more_text(self, chunk: Any) -> bool:
-        """Take a chunk that is like nearly all of them: of the first choice, with text, and with nothing else to say."""
+        """Take a chunk that is like nearly all of them: text of the first choice, and nothing else to say."""
         try:
             (choice,) = chunk["choices"]
             text = choice["delta"]["content"]

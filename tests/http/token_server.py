@@ -107,9 +107,7 @@ class Bench:
 
         self.loads += 1
         assert threading.current_thread() is not threading.main_thread()
-        google: GoogleCredentials = service_account.Credentials.from_service_account_info(
-            self.info, scopes=[SCOPE]
-        )
+        google: GoogleCredentials = service_account.Credentials.from_service_account_info(self.info, scopes=[SCOPE])
         return google
 
     async def token(self) -> str | None:
