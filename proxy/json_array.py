@@ -51,6 +51,7 @@ class ArrayReader:
         for limit in (*marks, len(self._held)):
             was_closed = self.closed
             while (end := self._end(begin, limit)) > begin:
+                end = self._after_space(end)
                 blocks.append(self._block(begin, end, was_closed=was_closed))
                 was_closed, begin = self.closed, end
             if limit < len(self._held) and (self._depth > 1 or self._in_string):
@@ -82,6 +83,13 @@ class ArrayReader:
         if self.closed and not (was_closed and raw.strip(_SPACE)):
             return raw, None
         return raw, Event("", _content(raw))
+
+    def _after_space(self, end: int) -> int:
+        """White space after a block goes out with it: Google ends an element's line at once; clients look for that."""
+        while end < len(self._held) and self._held[end] in _SPACE:
+            end += 1
+        self._searched = max(self._searched, end)
+        return end
 
     def _end(self, begin: int, limit: int) -> int:
         """Where the block that starts at `begin` ends; `begin` where that is not before `limit`."""
@@ -149,10 +157,10 @@ class ArrayWriter:
         self._begun = begun
 
     def element(self, data: bytes) -> bytes:
-        """The bytes of one element, whose JSON is `data`, with what parts it from the one before."""
+        """The bytes of one element, whose JSON is `data`, with what parts it from the one before: as Google's are."""
         separator = b",\r\n" if self._begun else b"["
         self._begun = True
-        return separator + data
+        return separator + data + b"\n"
 
     def close(self) -> bytes:
         """The bytes that end the array."""

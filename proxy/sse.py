@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-LARGEST_EVENT = 1 << 20
-"""Bytes of one event beyond which a stream is taken for broken; completions have kilobytes."""
+LARGEST_EVENT = 16 << 20
+"""Bytes of one event beyond which a stream is taken for broken. Completions have kilobytes, pictures megabytes."""
 
 _BOM = b"\xef\xbb\xbf"
 # Two line ends, one after the other. A CR ends its line at once, lest an event wait for the next piece; an LF that

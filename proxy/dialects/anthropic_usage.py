@@ -22,7 +22,8 @@ class Counts:
         """Take what `usage` tells; tokens read from and written to the cache are input, too."""
         if not isinstance(usage, dict):
             return
-        self.input = sum(count for name in _INPUTS if (count := _count(usage.get(name)))) or self.input
+        # The last word of a stream may leave out what the first one told of the cache.
+        self.input = max(self.input, sum(count for name in _INPUTS if (count := _count(usage.get(name)))))
         if (output := _count(usage.get("output_tokens"))) is not None:
             self.output = output
 

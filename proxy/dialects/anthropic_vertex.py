@@ -23,9 +23,6 @@ from proxy.errors import google_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COUNT_TOKENS = "count-tokens"
-"""The model in whose name Vertex counts the tokens of a request; the model that is meant is in the body."""
-
 _ONLY_ON_VERTEX = ("anthropic_version", "anthropic_beta", "model")
 _BETA = re.compile(r"[a-z0-9-]+")
 _VERSION = re.compile(r"(?:-v\d+)?@(.+)")
@@ -55,15 +52,13 @@ class AnthropicVertex:
         InvalidRequest that names the field.
         """
         request = json_object(body)
-        if model == COUNT_TOKENS:
-            raise InvalidRequest("method", "counting tokens cannot be answered by the backup")
         if not typed(request, "messages", list, "a list"):
             raise InvalidRequest("messages", "there is no message")
         limit = count(request, "max_tokens")
         if limit is None:
             raise InvalidRequest("max_tokens", "max_tokens is not given")
         task = Verbatim(
-            {field: value for field, value in request.items() if field not in _ONLY_ON_VERTEX},
+            {field: value for field, value in request.items() if field not in _ONLY_ON_VERTEX} | {"max_tokens": limit},
             anthropic_model(model),
             _betas(request),
         )
@@ -108,11 +103,10 @@ class AnthropicVertex:
 
 
 def _betas(request: dict[str, Any]) -> tuple[str, ...]:
-    """The names in `anthropic_beta`, which go into a header."""
-    given = typed(request, "anthropic_beta", list, "a list") or []
-    if not all(isinstance(beta, str) and _BETA.fullmatch(beta) for beta in given):
-        raise InvalidRequest("anthropic_beta", "anthropic_beta is not a list of names")
-    return tuple(given)
+    """The names in `anthropic_beta`, which go into a header; what is no name is left out, as of the caller's header."""
+    given = request.get("anthropic_beta")
+    names = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else []
+    return tuple(name.strip() for name in names if isinstance(name, str) and _BETA.fullmatch(name.strip()))
 
 
 def _error_reason(value: Any) -> FailureReason | None:
@@ -188,8 +182,10 @@ class MessageMonitor(StreamMonitor):
         block = event.get("content_block")
         if not isinstance(block, dict):
             return False
-        # All but text is content from its beginning on: a thought that is not shown has nothing else for seconds.
-        self._add(_text(block), content=block.get("type") != "text")
+        # All but text is content from its beginning on. A thought that is not shown, and a tool of the provider's, have
+        # nothing else to say for seconds.
+        self.pausing = block.get("type") != "text"
+        self._add(_text(block), content=self.pausing)
         return True
 
     def _block_delta(self, event: dict[str, Any]) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from proxy.dialects.base import Answer
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_WRITTEN_BY_MODELS = ("refusal", "thinking", "reference")
+"""Chunks that a client sends back with an earlier answer; of these a refusal alone is part of the conversation."""
 _NO_TOOLS = "tools cannot be answered by the backup"
 _DONE = b"data: [DONE]\n\n"
 
@@ -46,7 +48,7 @@ def choices_asked_for(request: dict[str, Any], *, stream: bool) -> int:
 def refuse_inexpressible(request: dict[str, Any]) -> None:
     """Raise InvalidRequest for what Claude cannot be asked in this shape."""
     for field in ("tools", "functions"):
-        if request.get(field):
+        if request.get(field) and request.get("tool_choice") != "none":
             raise InvalidRequest(field, _NO_TOOLS)
     for field in ("logprobs", "top_logprobs"):
         if request.get(field):
@@ -83,8 +85,12 @@ def _message(message: Any) -> Message:
 def _chunk_text(chunk: Any) -> str:
     if not isinstance(chunk, dict):
         raise InvalidRequest("messages", "a chunk of content is not an object")
-    if chunk.get("type", "text") != "text":
-        raise InvalidRequest("messages", f"content of type {chunk['type']!r:.40} cannot be answered by the backup")
+    kind = chunk.get("type", "text")
+    if kind in _WRITTEN_BY_MODELS:
+        refusal = chunk.get("refusal")
+        return refusal if isinstance(refusal, str) else ""
+    if kind != "text":
+        raise InvalidRequest("messages", f"content of type {kind!r:.40} cannot be answered by the backup")
     text = chunk.get("text")
     if not isinstance(text, str):
         raise InvalidRequest("messages", "a chunk of text has no text")
@@ -116,14 +122,16 @@ def write(
     created: int,
     extra: dict[str, Any],
     repeats_opening: bool = True,
+    refusal: str = "stop",
 ) -> bytes:
-    """The whole answer. `created` is Unix time in seconds; `extra` goes into each message."""
+    """The whole answer. `created` is Unix time in seconds; `extra` goes into each message, `refusal` is the word for
+    one."""
     head = opening(completion) if repeats_opening else ""
     choices = [
         {
             "index": index,
             "message": {"role": "assistant", "content": sendable(head + answer.text), **extra},
-            "finish_reason": finish_word(answer.finish_reason),
+            "finish_reason": finish_word(answer.finish_reason, refusal),
         }
         for index, answer in enumerate(answers)
     ]
@@ -154,7 +162,12 @@ def check(body: bytes) -> FailureReason | Usage:
         message = choice.get("message")
         if not isinstance(message, dict):
             return FailureReason.MALFORMED
-        if not isinstance(message.get("content"), str | list) and not message.get("tool_calls"):
+        content = message.get("content")
+        if content is not None and not isinstance(content, str | list):
+            return FailureReason.MALFORMED
+        says = any(value is not None for field, value in message.items() if field != "role")
+        # A model may use up its limit, or be stopped by a filter, before it has said anything.
+        if not says and not choice.get("finish_reason"):
             return FailureReason.MALFORMED
     return _counted(answer) or Usage()
 
@@ -173,8 +186,10 @@ def answer_text(body: bytes) -> str:
     return text_of(json.loads(body)["choices"][0]["message"].get("content"))
 
 
-def finish_word(reason: FinishReason) -> str:
-    """There is no word for a refusal that every client knows."""
+def finish_word(reason: FinishReason, refusal: str = "stop") -> str:
+    """`refusal` is the dialect's word for one; Mistral's has none."""
+    if reason is FinishReason.REFUSAL:
+        return refusal
     return "length" if reason is FinishReason.LENGTH else "stop"
 
 
@@ -217,7 +232,7 @@ def _counted(value: dict[str, Any]) -> Usage | None:
 class ChunkWriter:
     """Writes one answer as chunks: the same id, model and time in all, usage at the end."""
 
-    __slots__ = ("_apart", "_head", "_opening", "_role", "_usage")
+    __slots__ = ("_apart", "_head", "_opening", "_refusal", "_role", "_usage")
 
     def __init__(
         self,
@@ -228,8 +243,12 @@ class ChunkWriter:
         after: ChunkMonitor | None = None,
         usage_apart: bool = False,
         repeats_opening: bool = True,
+        refusal: str = "stop",
     ) -> None:
-        """`created` is Unix time in seconds; `usage_apart`: the counts come in a chunk of their own, as OpenAI's do."""
+        """`created` is Unix time in seconds; `usage_apart`: the counts come in a chunk of their own, as OpenAI's do.
+
+        `refusal` is the finish reason of a refusal.
+        """
         begun = {} if after is None else after.identity
         fixed = {
             "id": begun.get("id", answer_id),
@@ -242,6 +261,7 @@ class ChunkWriter:
         self._opening = opening(completion) if after is None and repeats_opening else ""
         self._usage = completion.include_usage
         self._apart = usage_apart
+        self._refusal = refusal
 
     def delta(self, text: str) -> bytes:
         """The bytes of one event that carries `text`; the first time with the role."""
@@ -251,7 +271,7 @@ class ChunkWriter:
         """The last chunk, or two, and the terminator."""
         repetition = self._repetition()
         counts = f',"usage":{encode(usage_object(usage))}' if self._usage else ""
-        last = self._chunk("", f'"{finish_word(finish_reason)}"', "" if self._apart else counts)
+        last = self._chunk("", f'"{finish_word(finish_reason, self._refusal)}"', "" if self._apart else counts)
         if self._apart and counts:
             last += sse.event(f'{self._head},"choices":[]{counts}}}'.encode())
         return repetition + last + _DONE
@@ -318,6 +338,7 @@ class ChunkMonitor(StreamMonitor):
         if not self.identity or "error" in chunk or "usage" in chunk or not self.started or self.finished:
             return False
         self.texts.append(text)
+        self.pausing = False
         return True
 
     def _take(self, chunk: dict[str, Any], choices: list[dict[str, Any]]) -> None:
@@ -329,14 +350,20 @@ class ChunkMonitor(StreamMonitor):
         for choice in choices:
             index = str(choice.get("index"))
             self._open.add(index)
-            delta = choice.get("delta")
-            if isinstance(delta, dict) and (content := delta.get("content")):
-                self.texts.append(text_of(content))
-                self.started = True
-            elif isinstance(delta, dict) and delta.get("tool_calls"):
-                self.started = True
+            if isinstance(delta := choice.get("delta"), dict):
+                self._add(delta)
             if reason := choice.get("finish_reason"):
                 self.started = True
                 self._ended.add(index)
                 self.finish_reason = FinishReason.LENGTH if "length" in str(reason) else FinishReason.STOP
         self.finished = self.terminated or (bool(self._ended) and self._ended >= self._open)
+
+    def _add(self, delta: dict[str, Any]) -> None:
+        content = delta.get("content")
+        if content:
+            self.texts.append(text_of(content))
+        # Reasoning, a refusal or a tool's call is content as well, and a model that reasons may be silent for long.
+        other = any(value for field, value in delta.items() if field not in ("role", "content"))
+        if content or other:
+            self.started = True
+            self.pausing = not content

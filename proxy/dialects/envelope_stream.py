@@ -150,7 +150,7 @@ class EnvelopeMonitor(StreamMonitor):
         """What is known of the stream within is what there is to know."""
         inner = self.inner
         self.started, self.finished, self.failure = inner.started, inner.finished, inner.failure
-        self.usage, self.finish_reason = inner.usage, inner.finish_reason
+        self.usage, self.finish_reason, self.pausing = inner.usage, inner.finish_reason, inner.pausing
 
     def _element(self, data: bytes) -> bytes:
         """The bytes of one element that holds `data`; none where there are none."""

@@ -33,7 +33,6 @@ _FINISH_WORDS = {
     FinishReason.REFUSAL: "SAFETY",
 }
 _CUT_SHORT = ("MAX_TOKENS", 2)
-_WITHOUT_CANDIDATES = {"promptFeedback", "usageMetadata"}
 _UNSPECIFIED = (None, "", 0, "FINISH_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
 
 
@@ -193,6 +192,9 @@ class _Writer:
 class _Monitor(StreamMonitor):
     """Watches chunks go by."""
 
+    # Events have no terminator, and what a search found may come after the text has ended.
+    after_finish_seconds = 2.0
+
     def __init__(self, reader: BlockReader, *, begins_with: bytes) -> None:
         super().__init__(reader, begins_with=begins_with)
         self._open: set[str] = set()
@@ -203,15 +205,14 @@ class _Monitor(StreamMonitor):
         if (reason := error_reason(chunk)) is not None:
             self.failure = reason
             return False
+        # An object without candidates is about the answer, or news that this version does not know.
         candidates = _candidates(chunk)
-        # After content an object without candidates is news that this version does not know.
-        if candidates is None or not (candidates or self.started or chunk.keys() & _WITHOUT_CANDIDATES):
+        if candidates is None:
             return False
         self.usage = _counted(chunk) or self.usage
         for candidate in candidates:
             self._take(candidate)
-        feedback = chunk.get("promptFeedback")
-        if isinstance(feedback, dict) and feedback.get("blockReason") not in _UNSPECIFIED:
+        if isinstance(chunk.get("promptFeedback"), dict) and not self._open:
             self._end_of("")
         self.finished = bool(self._ended) and self._ended >= self._open
         return True
@@ -222,7 +223,10 @@ class _Monitor(StreamMonitor):
         self._open.add(index)
         if index == "0" and (text := _text(candidate)):
             self.texts.append(text)
-        self.started = self.started or any(any(part.values()) for part in _parts(candidate))
+        if said := [part for part in _parts(candidate) if any(part.values())]:
+            self.started = True
+            # After a thought, or while a tool is at work, a model may be silent for long.
+            self.pausing = not isinstance(said[-1].get("text"), str) or bool(said[-1].get("thought"))
         if (reason := candidate.get("finishReason")) not in _UNSPECIFIED:
             self._end_of(index)
             self.finish_reason = FinishReason.LENGTH if reason in _CUT_SHORT else FinishReason.STOP

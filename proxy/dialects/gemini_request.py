@@ -17,7 +17,9 @@ _SCHEMA_TYPES = ("TYPE_UNSPECIFIED", "STRING", "NUMBER", "INTEGER", "BOOLEAN", "
 """The names of google.cloud.aiplatform.v1.Type, by their numbers."""
 _ROLES = {"": "user", "user": "user", "model": "assistant"}
 _ABOUT_TEXT = frozenset({"text", "thought", "thoughtSignature", "thought_signature"})
-"""What a part of text may hold; whatever else it holds is data of another kind."""
+"""What a part may hold that is no data of another kind."""
+_NO_CALLS = ("NONE", 3)
+"""The mode of function calling in which none may be called, by name and by number."""
 
 
 def completion(body: bytes, *, model: str, stream: bool) -> Completion:
@@ -26,8 +28,8 @@ def completion(body: bytes, *, model: str, stream: bool) -> Completion:
     Raises InvalidRequest that names the field.
     """
     request = _Fields(json_object(body))
-    for name in ("tools", "cachedContent"):
-        request.refuse(name)
+    request.refuse("cachedContent")
+    _refuse_tools(request)
     config = request.inner("generationConfig")
     for name in ("responseLogprobs", "logprobs"):
         config.refuse(name)
@@ -100,6 +102,13 @@ class _Fields:
 
 def _snake(name: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+def _refuse_tools(request: _Fields) -> None:
+    mode = request.inner("toolConfig").inner("functionCallingConfig").get("mode")
+    for tool, where in request.each("tools"):
+        if tool and mode not in _NO_CALLS:
+            raise InvalidRequest(where.partition("[")[0], "tools cannot be answered by the backup")
 
 
 def _candidates(config: _Fields, *, stream: bool) -> int:
@@ -182,10 +191,13 @@ def _texts(content: _Fields) -> list[str]:
     for part, where in content.each("parts"):
         if not isinstance(part, dict):
             raise InvalidRequest(where, f"{where} is not an object")
-        for name, value in part.items():
-            if name not in _ABOUT_TEXT and value is not None:
-                raise InvalidRequest(f"{where}.{name}", f"{name:.40} cannot be answered by the backup")
         text = part.get("text")
+        if text is None:
+            data = [name for name, value in part.items() if name not in _ABOUT_TEXT and value is not None]
+            if data:
+                raise InvalidRequest(f"{where}.{data[0]}", f"{data[0]:.40} cannot be answered by the backup")
+            # The signature of a thought alone.
+            continue
         if not isinstance(text, str):
             raise InvalidRequest(f"{where}.text", f"{where}.text is not a string")
         if not part.get("thought"):

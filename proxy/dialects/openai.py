@@ -73,6 +73,7 @@ class OpenAI:
             created=int(self._clock()),
             extra={},
             repeats_opening=False,
+            refusal="content_filter",
         )
 
     def stream_writer(self, completion: Completion, *, after: StreamMonitor | None = None) -> ChunkWriter:
@@ -85,6 +86,7 @@ class OpenAI:
             after=after,
             usage_apart=True,
             repeats_opening=False,
+            refusal="content_filter",
         )
 
     def check(self, body: bytes) -> FailureReason | Usage:

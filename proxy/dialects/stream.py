@@ -36,6 +36,9 @@ class BlockReader(Protocol):
 class StreamMonitor(ABC):
     """Watches one stream. Feed it decoded (uncompressed) bytes."""
 
+    after_finish_seconds = 0.25
+    """What may follow the end of an answer, its counts and the terminator, comes with it or does not come."""
+
     def __init__(self, reader: BlockReader, *, begins_with: bytes) -> None:
         """`begins_with` holds the bytes of which one must be the stream's first."""
         self._reader = reader
@@ -55,6 +58,8 @@ class StreamMonitor(ABC):
         """STREAM_ERROR or THROTTLED for an error event, MALFORMED for garbage."""
         self.error_event = b""
         """The bytes of the error event; they were not let through."""
+        self.pausing = False
+        """The model is thinking, or a tool is at work: a silence, however long, says nothing."""
         self.texts: list[str] = []
         """The text of what was let through, piece by piece."""
 

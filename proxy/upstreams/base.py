@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LARGEST_ANSWER = 16 * 1024 * 1024
-"""Bytes of a whole answer, or of a stream before its first content, that are held; no completion comes near it."""
+LARGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes of a whole answer, or of a stream before its first content, that are held. Models that draw answer with some
+tens of MiB."""
 
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import zlib
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from proxy.upstreams.base import Progress
     from proxy.upstreams.transport import Exchange
 
-_AFTER_FINISH_SECONDS = 0.25
-"""What may follow the end of an answer (its counts, the terminator) comes with it, or does not come."""
-
 
 async def relay(
     exchange: Exchange,
@@ -42,7 +40,7 @@ async def relay(
 
     With `shows_errors` the caller may see how the upstream itself words an error within the stream.
     """
-    watch = _Watch(exchange, monitor, shows_errors=shows_errors)
+    watch = _Watch(exchange, monitor, limits.idle, shows_errors=shows_errors)
     held = b""
     while not watch.started:
         piece = await exchange.until_content(limits)
@@ -89,8 +87,7 @@ async def _rest(reply: Reply, exchange: Exchange, watch: _Watch, limits: Limits)
 
 
 async def _next(exchange: Exchange, watch: _Watch, limits: Limits) -> bytes:
-    if watch.known() is OK:
-        limits.idle = min(limits.idle, _AFTER_FINISH_SECONDS)
+    limits.idle = watch.idle()
     try:
         return await exchange.chunk(limits)
     except AttemptFailed as failure:
@@ -103,8 +100,9 @@ async def _next(exchange: Exchange, watch: _Watch, limits: Limits) -> bytes:
 class _Watch:
     """A stream's monitor behind its decoder; where the coding is unknown, the bytes alone have to do."""
 
-    def __init__(self, exchange: Exchange, monitor: StreamMonitor, *, shows_errors: bool) -> None:
+    def __init__(self, exchange: Exchange, monitor: StreamMonitor, idle: float, *, shows_errors: bool) -> None:
         self._shows_errors = shows_errors
+        self._idle = idle
         coding = exchange.headers.get("Content-Encoding", "")
         self._monitor = monitor
         self._broken = False
@@ -153,6 +151,12 @@ class _Watch:
     @property
     def usage(self) -> Usage | None:
         return self._monitor.usage
+
+    def idle(self) -> float:
+        """The longest silence from here on, in seconds."""
+        if self.known() is OK:
+            return min(self._idle, self._monitor.after_finish_seconds)
+        return math.inf if self._monitor.pausing else self._idle
 
     def known(self) -> Outcome | None:
         if self.failure is not None:

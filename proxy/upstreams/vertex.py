@@ -6,6 +6,7 @@ Only what judgement needs is read: whether a whole answer is well-formed, whethe
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from typing import TYPE_CHECKING, cast
 
@@ -36,6 +37,8 @@ _OPERATORS = {
     404: FailureReason.NOT_FOUND,
 }
 _PROVIDERS = {408: FailureReason.SERVER_ERROR, 429: FailureReason.THROTTLED, 499: FailureReason.CANCELLED}
+
+_SEVERAL = re.compile(rb'"(?:n|candidate_?[cC]ount)"\s*:\s*"?[2-9]')
 
 # What only an upstream that is well finds wrong with a request; any other 4xx may come from a front end before it.
 _FOUND_AT_FAULT = frozenset({400, 413, 422})
@@ -165,6 +168,9 @@ class Vertex:
 
     async def _stream(self, call: Call, exchange: Exchange, limits: Limits) -> Reply:
         monitor = call.dialect.monitor()
+        if _SEVERAL.search(call.body) is not None:
+            # The next choice may begin when this one has ended.
+            monitor.after_finish_seconds = limits.idle
         if call.resumption is not None:
             reader = ResumedReader(monitor, call.completion)
             return await translate(

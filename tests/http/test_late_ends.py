@@ -218,3 +218,29 @@ async def test_a_refusal_for_capacity_inside_an_answer_opens_the_circuit(*, stre
         assert circuit_is(proxy, "vertex", "closed")()
         assert proxy.metric("throttle_refusals_total", **VERTEX) > 0
         assert proxy.metric("breaker_failure_ratio", **VERTEX) == 0
+
+
+def thought(field: str) -> bytes:
+    choice = {"index": 0, "delta": {field: "hm"}, "finish_reason": None}
+    return b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize(("field", "broken"), [("reasoning_content", False), ("content", True)])
+async def test_a_model_that_thinks_for_long_is_taken_for_one_that_hangs(field: str, *, broken: bool) -> None:
+    """The first thought comes in time; then there is nothing for longer than the idle time, but it is thinking."""
+    async with streaming(thought(field), event("x"), DONE, pause=2.3) as url, rig(VERTEX__BASE_URL=url) as proxy:
+        answer = await proxy.ask(chat(stream=True))
+        assert answer.broken is broken
+        assert (answer.text == "x") is not broken
+        assert outcome(proxy)[0] == ("failed" if broken else "ok")
+
+
+async def test_the_second_of_two_choices_is_cut_off_when_the_first_has_ended() -> None:
+    def choice(index: int, reason: str | None = None) -> bytes:
+        given = {"index": index, "delta": {"content": "x"}, "finish_reason": reason}
+        return b"data: " + json.dumps({"id": "x", "choices": [given]}).encode() + b"\n\n"
+
+    pieces = [choice(0), choice(0, "stop"), choice(1), choice(1, "stop") + b"data: [DONE]\n\n"]
+    async with streaming(*pieces, pause=0.6) as url, rig(VERTEX__BASE_URL=url) as proxy:
+        answer = await proxy.ask(chat(stream=True, n=2))
+        assert answer.body == b"".join(pieces)

@@ -261,7 +261,16 @@ def whole(content: Any = "x", reason: Any = "stop", **message: Any) -> Any:
 class TestCheck:
     @pytest.mark.parametrize(
         "answer",
-        [whole(), whole(""), whole("x", "model_length"), whole(None, "tool_calls", tool_calls=[{}]), whole([{}])],
+        [
+            whole(),
+            whole(""),
+            whole("x", "model_length"),
+            whole(None, "tool_calls", tool_calls=[{}]),
+            whole([{}]),
+            whole(None, "length"),
+            whole(None, "stop", reasoning_content="hm"),
+            whole(None, "content_filter", refusal="no"),
+        ],
     )
     def test_a_good_answer_fails_over(self, answer: Any) -> None:
         assert DIALECT.check(json.dumps(answer).encode()) == USAGE

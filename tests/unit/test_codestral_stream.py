@@ -10,6 +10,7 @@ import pytest
 from health.outcome import FailureReason
 from proxy.dialects.base import Answer, Completion, FinishReason, Hole
 from proxy.dialects.chat_completions import ChunkMonitor
+from proxy.sse import LARGEST_EVENT
 from tests.unit.test_codestral import BUSY, COUNTS, DIALECT, USAGE
 
 
@@ -110,7 +111,7 @@ class TestMonitor:
             b'data: {"choices": [1]}\n\n',
             b"data: \xff\n\n",
             b"data: " + b"[" * 100_000 + b"\n\n",
-            b"data: " + b"x" * (1 << 20) + b"\n\n",
+            b"data: " + b"x" * LARGEST_EVENT + b"\n\n",
         ],
     )
     def test_garbage_is_sent_to_the_caller(self, garbage: bytes) -> None:
@@ -123,7 +124,7 @@ class TestMonitor:
         assert b"".join(map(monitor.feed, pieces)) == chunk("x") + chunk("y") + chunk("", "stop")
         assert (monitor.finished, monitor.failure, monitor.texts) == (True, None, ["x", "y"])
 
-    @pytest.mark.parametrize("garbage", [b"data: x\n\n" * 2, b"data: " + b"x" * (1 << 20) + b"\n\n"])
+    @pytest.mark.parametrize("garbage", [b"data: x\n\n" * 2, b"data: " + b"x" * LARGEST_EVENT + b"\n\n"])
     def test_a_stream_that_has_turned_to_garbage_is_waited_for(self, garbage: bytes) -> None:
         assert seen(chunk("x"), garbage, chunk("", "stop")) == (True, False, FailureReason.MALFORMED)
 
@@ -163,6 +164,15 @@ class TestMonitor:
         error = b'data: {"error": {"code": 503}}\n\n'
         assert monitor.feed(chunk("y") + error + chunk("z")) == chunk("y")
         assert monitor.error_event == error
+
+    @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "refusal", "tool_calls"])
+    def test_a_model_that_reasons_is_taken_for_one_that_hangs(self, field: str) -> None:
+        delta = {"choices": [{"index": 0, "delta": {"role": "assistant", field: "x"}, "finish_reason": None}]}
+        monitor = watch(b"data: " + json.dumps(delta).encode() + b"\n\n")
+        assert (monitor.started, monitor.pausing) == (True, True)
+        monitor.feed(chunk("x"))
+        monitor.feed(chunk("x"))
+        assert not monitor.pausing
 
     def test_a_finished_stream_is_finished_in_vain(self) -> None:
         monitor = watch(chunk("x"), DONE)

@@ -187,7 +187,7 @@ class TestRead:
             ("contents[0].role", {"contents": [{**HELLO, "role": "system"}]}),
             ("contents[0].role", {"contents": [{**HELLO, "role": 1}]}),
             ("contents[0].parts[0]", {"contents": [{"parts": "hello"}]}),
-            ("contents[0].parts[0].text", {"contents": [{"parts": [{}]}]}),
+            ("contents", {"contents": [{"parts": [{}]}]}),
             ("contents[0].parts[0].text", {"contents": [{"parts": [{"text": 1}]}]}),
             ("systemInstruction", {"systemInstruction": "be brief"}),
             ("generationConfig", {"generationConfig": []}),

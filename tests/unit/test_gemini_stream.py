@@ -114,7 +114,7 @@ class TestMonitor:
         assert seen(dialect, TEXT, BUSY) == (True, False, FailureReason.THROTTLED)
 
     @pytest.mark.parametrize(
-        "garbage", [b"x", b"{}", b"1", b'{"candidates": 1}', b'{"candidates": [1]}', b"\xff", b'"' + b"x" * (1 << 20)]
+        "garbage", [b"x", b"1", b'{"candidates": 1}', b'{"candidates": [1]}', b"\xff", b'"' + b"x" * (1 << 20)]
     )
     def test_garbage_is_sent_to_the_caller(self, dialect: Gemini, garbage: bytes) -> None:
         assert seen(dialect, garbage, TEXT) == (False, False, FailureReason.MALFORMED)
@@ -163,11 +163,28 @@ class TestArray:
     def test_an_error_goes_out_before_it_is_known_to_be_one(self) -> None:
         monitor = ARRAY.monitor()
         error = {"error": {"code": 503}}
-        assert monitor.feed(framed(ARRAY, TEXT, error)) == framed(ARRAY, TEXT, end=b"")
-        assert json.loads(framed(ARRAY, TEXT, end=b"") + monitor.error_event) == [TEXT, error]
+        passed = monitor.feed(framed(ARRAY, TEXT, error))
+        assert json.loads(passed + b"]") == [TEXT]
+        assert json.loads(passed + monitor.error_event) == [TEXT, error]
 
     def test_an_error_is_written_as_no_element(self) -> None:
         assert ARRAY.stream_error(503, "broke off") == b""
+
+
+@BOTH
+def test_news_before_the_first_text_is_taken_for_garbage(dialect: Gemini) -> None:
+    assert seen(dialect, {"responseId": "x", "modelVersion": "y"}) == (False, False, None)
+    assert seen(dialect, {"modelStatus": {}}, TEXT, LAST) == (True, True, None)
+
+
+@BOTH
+def test_a_thought_is_taken_for_a_stall(dialect: Gemini) -> None:
+    def pausing(part: Any) -> bool:
+        return watch(dialect, {"candidates": [{"content": {"parts": [part]}}]}).pausing
+
+    assert pausing({"text": "hm", "thought": True})
+    assert pausing({"executableCode": {"code": "1"}})
+    assert not pausing({"text": "x"})
 
 
 class TestEvents:

@@ -48,11 +48,17 @@ def test_an_element_waits_for_the_comma_behind_it() -> None:
 
 def test_an_element_loses_its_separator() -> None:
     assert read(b"[{}\n,\r\n{}\n]\n") == [
-        (b"[{}", Event("", b"{}")),
-        (b"\n,\r\n{}", Event("", b"{}")),
-        (b"\n]", None),
-        (b"\n", None),
+        (b"[{}\n", Event("", b"{}")),
+        (b",\r\n{}\n", Event("", b"{}")),
+        (b"]\n", None),
     ]
+
+
+def test_the_end_of_an_elements_line_waits_for_the_next_element() -> None:
+    """Clients that read Google's arrays by hand look for the line end behind an element, in the same piece."""
+    reader = ArrayReader()
+    for piece in (b'[{"a": 1}\n', b',\r\n{"a": 2}\n', b"]"):
+        assert b"".join(raw for raw, _ in reader.blocks(piece)) == piece
 
 
 @pytest.mark.parametrize("array", [b"[]", b" [ ]", b"[{}]", b"[[1]]"])
@@ -154,7 +160,7 @@ def test_an_unfinished_element_is_lost_or_taken_for_whole() -> None:
     reader = ArrayReader()
     reader.blocks(b'[{}\n,\r\n{"a": ')
     rest = reader.rest()
-    assert rest == b'\n,\r\n{"a": '
+    assert rest == b',\r\n{"a": '
     assert reader.parse(rest) == Event("", b'{"a":')
     assert reader.rest() == b""
     for nothing in (b"", b"\n", b"[", b" ,\r\n"):
@@ -165,12 +171,12 @@ class TestWriter:
     def test_what_is_written_is_no_json(self) -> None:
         writer = ArrayWriter()
         array = writer.element(b"{}") + writer.element(b'{"a": 1}') + writer.close()
-        assert array == b'[{},\r\n{"a": 1}]'
+        assert array == b'[{}\n,\r\n{"a": 1}\n]'
 
     def test_an_array_without_elements_is_never_begun(self) -> None:
         assert ArrayWriter().close() == b"[]"
 
     def test_a_stream_that_goes_on_begins_anew(self) -> None:
         writer = ArrayWriter(begun=True)
-        assert writer.element(b"{}") + writer.close() == b",\r\n{}]"
+        assert writer.element(b"{}") + writer.close() == b",\r\n{}\n]"
         assert ArrayWriter(begun=True).close() == b"]"
