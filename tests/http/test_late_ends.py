@@ -228,7 +228,7 @@ def thought(field: str) -> bytes:
 @pytest.mark.parametrize(("field", "broken"), [("reasoning_content", False), ("content", True)])
 async def test_a_model_that_thinks_for_long_is_taken_for_one_that_hangs(field: str, *, broken: bool) -> None:
     """The first thought comes in time; then there is nothing for longer than the idle time, but it is thinking."""
-    async with streaming(thought(field), event("x"), DONE, pause=2.3) as url, rig(VERTEX__BASE_URL=url) as proxy:
+    async with streaming(thought(field), event("x") + DONE, pause=2.3) as url, rig(VERTEX__BASE_URL=url) as proxy:
         answer = await proxy.ask(chat(stream=True))
         assert answer.broken is broken
         assert (answer.text == "x") is not broken
