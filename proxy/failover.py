@@ -208,7 +208,7 @@ class Failover:
         content_at = reply.content_at if reply.content_at is not None else self._clock()
         if permit is not None:
             permit.content(content_at)
-        if walk.failures:
+        if walk.failures and walk.call.resumption is None:
             self._emit(FailedOver(walk.call.route.model, walk.failures[0].failed.reason))
 
         def end(outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ It decides nothing about upstreams, and reads no more of a body than it must.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,9 @@ class Intake:
             caller = self._callers.admit(request.headers)
             atomic = self._is_atomic(request)
             body, tail = await self._body(request, started)
+            if tail is not None and front.is_front(request.raw_path):
+                limit = f"{self._largest_body} bytes ({variable('max_body_bytes')})"
+                return Refused(413, f"the body is larger than {limit}", field="body", dialect=dialect)
             call = self._call(request, route, body, tail, caller)
         except NotAdmitted as refusal:
             return Refused(401, str(refusal), dialect=dialect)
@@ -129,17 +133,18 @@ class Intake:
         """The call for Vertex. Raises InvalidRequest where Mistral's own path was asked for what is no request."""
         target = request.raw_path
         sent: CIMultiDict[str] | CIMultiDictProxy[str] = request.headers
-        dialect = dialect_of(route, body)
+        plain = body
+        if coding := sent.get(hdrs.CONTENT_ENCODING, ""):
+            with contextlib.suppress(InvalidRequest):
+                plain = decode(body, coding, limit=self._largest_body)
+        dialect = dialect_of(route, plain)
         if self._front is not None and front.is_front(target):
-            if tail is not None:
-                raise InvalidRequest("body", f"the body is larger than {self._largest_body} bytes (MAX_BODY_BYTES)")
-            plain = decode(body, sent.get(hdrs.CONTENT_ENCODING, ""), limit=self._largest_body)
             target, body = self._front.rewrite(plain)
             sent = CIMultiDict((name, value) for name, value in sent.items() if name.lower() != "content-encoding")
             route = paths.parse(target) or route
             dialect = FRONT_DIALECT
         elif not route.model:
-            route = replace(route, model=model_in(body))
+            route = replace(route, model=model_in(plain))
         return Call(
             route=route,
             target=target,

@@ -71,6 +71,10 @@ class ArrayReader:
         self._searched = 0
         return rest
 
+    def ended(self, raw: bytes) -> bytes:
+        """An element needs no end but its own."""
+        return raw
+
     def parse(self, raw: bytes) -> Event | None:
         """The element in `raw`, whole or not; None where it holds none."""
         content = _content(raw)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from aiohttp.web_request import BaseRequest
 
-    from proxy.callers import Caller, Callers
+    from proxy.callers import Callers
     from proxy.dialects.base import Dialect
     from proxy.events import Event
     from proxy.failover import Failover
@@ -113,16 +114,18 @@ class DataListener:
             served = await self._failover.serve(call, self._plan(call.route.model, call.caller.key))
         except NothingServed as failure:
             return self._nothing_served(call, failure)
-        self._remember(call.caller, served)
+        self._remember(call, served)
         return served
 
-    def _remember(self, caller: Caller, served: Served) -> None:
+    def _remember(self, call: Call, served: Served) -> None:
         """Vertex has checked this caller; that it did counts for the time when it cannot be asked.
 
         Only an answer proves it: an error may come from a front end that checked nothing.
         """
         if served.upstream == Vertex.name and 200 <= served.reply.status < 300:
-            self._callers.accepted(caller, self._clock())
+            self._callers.accepted(call.caller, self._clock())
+            # For the rest of this request, too: its stream may have to be finished by another.
+            call.caller = replace(call.caller, may_use_claude=True)
 
     def _nothing_served(self, call: Call, failure: NothingServed) -> Served | Refused:
         model = call.route.model
@@ -216,7 +219,8 @@ class DataListener:
         except AttemptFailed as broken:
             outcome = broken.outcome
             # Whoever reads the error is told, whoever takes a clean end for success sees none.
-            if last := broken.error_event or _stream_error(served.dialect, broken.reason):
+            last = broken.error_event or _stream_error(served.dialect, broken.reason)
+            if last and hdrs.CONTENT_ENCODING not in served.reply.headers:
                 await response.write(last)
             self._break_off(request, served, broken.reason)
         except (asyncio.CancelledError, ConnectionError):

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from health.outcome import FailureReason
 from proxy.dialects.base import FinishReason, Hole, InvalidRequest, Usage
 from proxy.events import FailedOver, RouteReason
 from proxy.routing import Plan
@@ -64,11 +65,13 @@ class Splice:
         """The rest of the stream. Raises AttemptFailed where nobody can finish it."""
         for _ in range(_MOST_SPLICES):
             try:
-                async for piece in self._pieces():
-                    yield piece
+                async with aclosing(self._pieces()) as pieces:
+                    async for piece in pieces:
+                        yield piece
             except AttemptFailed as broken:
                 progress = self._current.reply.progress
-                if progress is None or not self._may_be_spliced():
+                is_late = broken.reason is FailureReason.TOTAL_TIMEOUT
+                if progress is None or is_late or not self._may_be_spliced():
                     raise
                 self.end(broken.outcome)
                 if (last := self._last_words(progress)) is not None:
@@ -79,8 +82,9 @@ class Splice:
                 yield self._current.reply.body
             else:
                 return
-        async for piece in self._pieces():
-            yield piece
+        async with aclosing(self._pieces()) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def _pieces(self) -> AsyncGenerator[bytes]:
         if self._rest is not None:

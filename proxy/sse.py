@@ -79,6 +79,10 @@ class SSEReader:
         self._searched = 0
         return rest
 
+    def ended(self, raw: bytes) -> bytes:
+        """An event that the stream's end left open, with its blank line: else what follows would be part of it."""
+        return raw.rstrip(b"\r\n") + b"\n\n"
+
     def parse(self, raw: bytes) -> Event | None:
         """The event in `raw`; None where it holds none."""
         if self._at_start:

@@ -74,8 +74,8 @@ class Codestral:
         request = json.loads(body)
         request["prompt"] += text
         for field in ("max_tokens", "min_tokens"):
-            if request.get(field) is not None:
-                request[field] = max(1, int(request[field]) - len(text) // CHARACTERS_PER_TOKEN)
+            if type(limit := request.get(field)) in (int, float):
+                request[field] = max(1, int(limit) - len(text) // CHARACTERS_PER_TOKEN)
         return json.dumps(request).encode()
 
     def check(self, body: bytes) -> FailureReason | Usage:

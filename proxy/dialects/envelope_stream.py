@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from proxy.dialects.base import Dialect, FinishReason, StreamWriter, Usage
 
 _EVENTS = str(Framing.EVENTS)
-_LARGEST_WHOLE = 16 * 1024 * 1024
+_LARGEST_WHOLE = 64 * 1024 * 1024
 """Bytes of a whole answer within; as much as is held of one without an envelope."""
 
 
@@ -219,3 +219,6 @@ class _Pieces:
 
     def parse(self, raw: bytes) -> Event | None:
         return Event("", raw)
+
+    def ended(self, raw: bytes) -> bytes:
+        return raw

@@ -82,7 +82,8 @@ class Gemini:
         if (reason := error_reason(answer)) is not None:
             return reason
         candidates = _candidates(answer)
-        if candidates is None or not (candidates or isinstance(answer.get("promptFeedback"), dict)):
+        # A caller may have asked for some of the fields alone (`fields=`).
+        if candidates is None or not (candidates or answer.keys() & _OF_AN_ANSWER):
             return FailureReason.MALFORMED
         for candidate in candidates:
             if not _parts(candidate) and candidate.get("finishReason") in _UNSPECIFIED:
@@ -116,6 +117,9 @@ class Gemini:
             "createTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "responseId": self._new_id(),
         }
+
+
+_OF_AN_ANSWER = {"promptFeedback", "usageMetadata", "modelVersion", "responseId"}
 
 
 def _candidate(index: int, text: str, finish: str | None) -> dict[str, Any]:

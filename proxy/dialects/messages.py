@@ -230,13 +230,14 @@ class AnswerReader:
     `feed` until `finished` or `failure`, then `finish`. A stream that ends before either was cut.
     """
 
-    __slots__ = ("_blocks", "_counted", "_counts", "_events", "_text", "complete", "failure", "finished")
+    __slots__ = ("_blocks", "_counted", "_counts", "_doubtful", "_events", "_text", "complete", "failure", "finished")
 
     def __init__(self, completion: Completion) -> None:
         self._events = SSEReader()
         self._text = _Text(completion)
         self._counts = Counts()
         self._counted = False
+        self._doubtful = False
         self._blocks: dict[object, bool] | None = None
         self.finished = False
         """Nothing more is needed: the message ended, or a stop or limit of the caller's was reached before it did."""
@@ -287,8 +288,12 @@ class AnswerReader:
         event = json_object(payload)
         kind = None if event is None else event.get("type")
         if event is None or not isinstance(kind, str):
-            self.failure = FailureReason.MALFORMED
+            # One event that cannot be read is left out, in the hope that the rest completes; see `StreamMonitor`.
+            if self._doubtful or self._blocks is None:
+                self.failure = FailureReason.MALFORMED
+            self._doubtful = True
             return ""
+        self._doubtful = False
         if (take := _STREAM.get(kind)) is None:
             return ""
         if self._blocks is None and kind not in ("message_start", "error"):
@@ -324,11 +329,14 @@ class AnswerReader:
         return self._text.feed(text)
 
     def _message_delta(self, event: dict[str, Any]) -> str:
-        if isinstance(delta := event.get("delta"), dict):
-            self._text.stop_reason = delta.get("stop_reason")
         if isinstance(event.get("usage"), dict):
             self._counts.add(event["usage"])
             self._counted = True
+        delta = event.get("delta")
+        if isinstance(delta, dict) and (reason := delta.get("stop_reason")) is not None:
+            # All is said: message_stop would add nothing, and need not be waited for.
+            self._text.stop_reason = reason
+            self._message_stop(event)
         return ""
 
     def _message_stop(self, _event: dict[str, Any]) -> str:

@@ -32,6 +32,9 @@ class BlockReader(Protocol):
 
     def parse(self, raw: bytes) -> Event | None: ...
 
+    def ended(self, raw: bytes) -> bytes:
+        """A block that the stream's end left open, with its end, so that something may follow it."""
+
 
 class StreamMonitor(ABC):
     """Watches one stream. Feed it decoded (uncompressed) bytes."""
@@ -75,7 +78,7 @@ class StreamMonitor(ABC):
         try:
             blocks = self._reader.blocks(data)
         except EventTooLarge:
-            self.failure = FailureReason.MALFORMED
+            self.failure = None if self.finished else FailureReason.MALFORMED
             return b""
         passed = []
         for raw, event in blocks:
@@ -91,16 +94,21 @@ class StreamMonitor(ABC):
         if self.failure is not None or not raw.strip():
             return b"" if self.failure is not None else raw
         event = self._reader.parse(raw)
-        return raw if event is not None and self._passes(event, raw) else b""
+        return self._reader.ended(raw) if event is not None and self._passes(event, raw) else b""
 
     def missing_end(self) -> bytes:
         """The bytes that end a stream that has `finished` but was not `terminated`; b"" where none are needed."""
         return b""
 
     def _passes(self, event: Event, raw: bytes) -> bool:
+        was_finished = self.finished
         if self._see(event):
             self._doubtful = False
             return True
+        if was_finished:
+            # The answer is complete; whatever is wrong behind its end is none of the caller's business.
+            self.failure = None
+            return False
         if self.failure is not None:
             self.error_event = raw
         elif self._doubtful or not self.started:

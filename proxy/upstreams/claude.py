@@ -139,17 +139,22 @@ class Claude:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
-        answers = [first]
+        answers, asked = [first], [first]
         for other, task in zip(completion.others, tasks, strict=True):
             answer = task.result()
-            if isinstance(answer, AttemptFailed):
-                if other.task != completion.task:
-                    raise answer
+            if isinstance(answer, AttemptFailed) and other.task == completion.task:
                 # A further candidate for the same place: the one that there is again is better than none at all.
-                answer = first
+                answers.append(first)
+                continue
+            if isinstance(answer, AttemptFailed):
+                if answer.reason is not FailureReason.CONCURRENCY:
+                    raise answer
+                # In this request's own place, now that it is free.
+                answer, _ = await self._answer(other, replace(limits, on_content=lambda _: None))
             answers.append(answer)
+            asked.append(answer)
         usage = Usage(
-            sum(answer.usage.input_tokens for answer in answers), sum(answer.usage.output_tokens for answer in answers)
+            sum(answer.usage.input_tokens for answer in asked), sum(answer.usage.output_tokens for answer in asked)
         )
         return _whole(cast("TranslatedDialect", call.dialect).write(answers, completion), content_at, usage)
 

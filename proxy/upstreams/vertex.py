@@ -119,9 +119,14 @@ class Vertex:
         if 200 <= exchange.status < 300:
             if _is_stream(call, exchange):
                 return await self._stream(call, exchange, limits)
+            if call.resumption is not None:
+                raise AttemptFailed.because(FailureReason.MALFORMED, "no stream where one was to go on")
             return await self._whole(call, exchange, limits)
         reply = await _read(exchange, limits)
         reason = self._blame(exchange.status, reply.body)
+        if reason is None and call.resumption is not None:
+            # Nothing but more of the stream can be sent on, and this body is the proxy's own.
+            reason = FailureReason.REJECTED
         if reason is None:
             if exchange.status not in _FOUND_AT_FAULT:
                 reply.outcome = NEUTRAL

@@ -142,7 +142,7 @@ class TestMonitor:
     def test_the_last_event_is_lost_for_want_of_its_blank_line(self) -> None:
         monitor = watch(chunk("x"), chunk("", "stop"))
         assert monitor.feed(DONE[:-1]) == b""
-        assert monitor.end() == DONE[:-1]
+        assert monitor.end() == DONE
         assert monitor.missing_end() == b""
 
     def test_an_end_without_the_terminator_leaves_the_client_waiting(self) -> None:

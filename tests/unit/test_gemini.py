@@ -281,7 +281,6 @@ class TestCheck:
         "answer",
         [
             {},
-            {"usageMetadata": COUNTS},
             {"candidates": []},
             {"candidates": {}},
             {"candidates": ["a"]},

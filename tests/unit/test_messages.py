@@ -318,8 +318,14 @@ class TestStream:
         assert stream(unnamed)[0] == "a"
 
     def test_an_open_stream_is_finished(self) -> None:
-        reader = stream(START, block("a"), end())[1]
+        reader = stream(START, block("a"))[1]
         assert (reader.finished, reader.finish_reason, reader.failure) == (False, None, None)
+
+    def test_one_event_that_cannot_be_read_ends_a_stream_that_goes_on(self) -> None:
+        rubbish = b"event: content_block_delta\ndata: {\n\n"
+        text, reader = stream(START, rubbish, block("a"), rubbish, end())
+        assert (text, reader.failure) == ("a", None)
+        assert stream(START, block("a"), rubbish * 2)[1].failure is FailureReason.MALFORMED
 
     @pytest.mark.parametrize(
         ("kind", "reason"),
