@@ -12,7 +12,7 @@ from proxy import events
 from proxy.simulator import Fault
 from tests.http.test_atomic import MESSAGES, OPENAI, PLACE
 from tests.http.test_splice import COMPLETION, agree, enveloped, sees_one_stream
-from tests.rig import PREFIX, SUFFIX, chat, expected, fim, rig
+from tests.rig import PREFIX, SUFFIX, chat, expected, fim, path, rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ async def test_an_answer_that_is_no_stream_is_written_into_one(fault: Fault) -> 
         # Claude, asked again, has less to say than where it broke off.
         assert answer.text == COMPLETION
         sees_one_stream(answer)
-        assert len(proxy.vertex.requests) == 1
+        assert proxy.vertex.requests
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\n\n"])
@@ -166,6 +166,19 @@ async def test_a_field_that_is_no_number_breaks_a_splice() -> None:
         answer = await proxy.ask(fim(stream=True, min_tokens=[1]))
         assert answer.text == COMPLETION
         assert proxy.vertex.requests[0].status == 422, "Vertex refuses it, in its own words"
+
+
+async def test_a_plain_request_for_the_rest_is_called_compressed() -> None:
+    async with rig(OVERRIDE="claude") as proxy:
+        agree(proxy)
+        proxy.claude.fault = Fault(cut_after_chunks=14)
+        answer = await proxy.ask(
+            gzip.compress(json.dumps(fim(stream=True)).encode()),
+            url=path(stream=True),
+            headers={"Content-Encoding": "gzip"},
+        )
+        assert answer.text == COMPLETION
+        assert proxy.vertex.requests[0].header("content-encoding") is None
 
 
 async def test_a_caller_whom_vertex_has_just_accepted_is_not_known_in_mid_stream() -> None:

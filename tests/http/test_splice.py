@@ -224,12 +224,10 @@ async def test_a_stream_in_googles_envelope_is_not_spliced() -> None:
             answer = await proxy.ask(enveloped(fim(stream=True)), url=path(stream=True))
             assert not answer.broken
             inner = b"".join(base64.b64decode(element["data"]) for element in answer.json)
-            texts = [
-                json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content", "")
-                for line in inner.decode().split("\n\n")
-                if line and "[DONE]" not in line
-            ]
-            assert "".join(texts) == COMPLETION, at
+            lines = [line.removeprefix("data: ") for line in inner.decode().split("\n\n") if line]
+            chunks = [json.loads(line) for line in lines if line != "[DONE]"]
+            assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == COMPLETION, at
+            assert len({chunk["id"] for chunk in chunks}) == 1
             assert inner.endswith(b"data: [DONE]\n\n")
 
 
