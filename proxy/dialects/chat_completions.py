@@ -1,22 +1,24 @@
 """Chat completions in the shape that OpenAI gave them, and that Mistral's models speak on Vertex, too.
 
-Pure. What the dialects of that shape share: messages, answers, chunks. The shapes are those that the SDKs read.
+Pure, but for the clock and the source of ids. What the dialects of that shape share: messages, answers, chunks. The
+shapes are those that the SDKs read.
 """
 
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from health.outcome import FailureReason
 from proxy import sse
-from proxy.dialects.base import Chat, Completion, FinishReason, InvalidRequest, Message, Usage, sendable
+from proxy.dialects.base import Chat, Completion, FinishReason, Framing, InvalidRequest, Message, Usage, sendable
 from proxy.dialects.requests import JSON_ONLY, MOST_CHOICES, count, counted, encode, typed
 from proxy.dialects.stream import EVENTS_BEGIN_WITH, StreamMonitor, error_reason, parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from proxy.dialects.base import Answer
 
@@ -179,11 +181,6 @@ def text_of(content: Any) -> str:
             chunk["text"] for chunk in content if isinstance(chunk, dict) and isinstance(chunk.get("text"), str)
         )
     return content if isinstance(content, str) else ""
-
-
-def answer_text(body: bytes) -> str:
-    """The text of a whole, well-formed answer."""
-    return text_of(json.loads(body)["choices"][0]["message"].get("content"))
 
 
 def finish_word(reason: FinishReason, refusal: str = "stop") -> str:
@@ -367,3 +364,26 @@ class ChunkMonitor(StreamMonitor):
         if content or other:
             self.started = True
             self.pausing = not content
+
+
+class ChatCompletions:
+    """What the dialects of this shape share; see `Dialect` for the methods."""
+
+    framing = Framing.EVENTS
+
+    def __init__(self, *, new_id: Callable[[], str] = new_id, clock: Callable[[], float] = time.time) -> None:
+        """`new_id` makes an answer's id; `clock` tells Unix time in seconds."""
+        self._new_id = new_id
+        self._clock = clock
+
+    def check(self, body: bytes) -> FailureReason | Usage:
+        """What Vertex's whole answer counted; MALFORMED, or for an error object STREAM_ERROR or THROTTLED."""
+        return check(body)
+
+    def text(self, body: bytes) -> str:
+        """The text of a whole, well-formed answer; of a chunked content, its text chunks."""
+        return text_of(json.loads(body)["choices"][0]["message"].get("content"))
+
+    def monitor(self) -> ChunkMonitor:
+        """A fresh monitor for one stream of Vertex's."""
+        return ChunkMonitor()

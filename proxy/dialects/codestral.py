@@ -7,33 +7,30 @@ Pure but for the clock and the source of ids, which are handed in. The shapes ar
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from proxy.dialects import chat_completions
-from proxy.dialects.base import Chat, Completion, Framing, Hole, InvalidRequest
-from proxy.dialects.chat_completions import ChunkMonitor, ChunkWriter, choices_asked_for, new_id, refuse_inexpressible
+from proxy.dialects.base import Chat, Completion, Hole, InvalidRequest
+from proxy.dialects.chat_completions import (
+    ChatCompletions,
+    ChunkMonitor,
+    ChunkWriter,
+    choices_asked_for,
+    refuse_inexpressible,
+)
 from proxy.dialects.requests import count, json_object, number, stops, typed
 from proxy.errors import google_error
 from proxy.stops import CHARACTERS_PER_TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from health.outcome import FailureReason
-    from proxy.dialects.base import Answer, Usage
+    from proxy.dialects.base import Answer
     from proxy.dialects.stream import StreamMonitor
 
 
-class Codestral:
-    """The dialect; see `Dialect` for the methods."""
-
-    framing = Framing.EVENTS
-
-    def __init__(self, *, new_id: Callable[[], str] = new_id, clock: Callable[[], float] = time.time) -> None:
-        """`new_id` makes an answer's id (Mistral's are 32 hexadecimal digits); `clock` tells Unix time in seconds."""
-        self._new_id = new_id
-        self._clock = clock
+class Codestral(ChatCompletions):
+    """The dialect; see `ResumableDialect` for the methods."""
 
     def read(self, body: bytes, *, model: str, streaming_method: bool) -> Completion:
         """Understand a request body; unknown fields and `min_tokens` are passed over.
@@ -77,18 +74,6 @@ class Codestral:
             if type(limit := request.get(field)) in (int, float):
                 request[field] = max(1, int(limit) - len(text) // CHARACTERS_PER_TOKEN)
         return json.dumps(request).encode()
-
-    def check(self, body: bytes) -> FailureReason | Usage:
-        """What Vertex's whole answer counted; MALFORMED, or for an error object STREAM_ERROR or THROTTLED."""
-        return chat_completions.check(body)
-
-    def text(self, body: bytes) -> str:
-        """The text of a whole, well-formed answer; of a chunked content, its text chunks."""
-        return chat_completions.answer_text(body)
-
-    def monitor(self) -> ChunkMonitor:
-        """A fresh monitor for one stream of Vertex's."""
-        return ChunkMonitor()
 
     def error(self, code: int, message: str, *, field: str | None = None) -> bytes:
         """Google's, which stands before the model."""

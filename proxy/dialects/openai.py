@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from proxy import sse
 from proxy.dialects import chat_completions
-from proxy.dialects.base import Completion, Framing, InvalidRequest
-from proxy.dialects.chat_completions import ChunkMonitor, ChunkWriter, choices_asked_for, refuse_inexpressible
+from proxy.dialects.base import Completion, InvalidRequest
+from proxy.dialects.chat_completions import (
+    ChatCompletions,
+    ChunkMonitor,
+    ChunkWriter,
+    choices_asked_for,
+    refuse_inexpressible,
+)
 from proxy.dialects.requests import count, json_object, number, stops, typed
 from proxy.errors import google_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from health.outcome import FailureReason
-    from proxy.dialects.base import Answer, Usage
+    from proxy.dialects.base import Answer
     from proxy.dialects.stream import StreamMonitor
 
 
@@ -29,15 +34,12 @@ def new_id() -> str:
     return f"chatcmpl-{chat_completions.new_id()}"
 
 
-class OpenAI:
-    """The dialect; see `TranslatedDialect` for the methods."""
-
-    framing = Framing.EVENTS
+class OpenAI(ChatCompletions):
+    """The dialect; see `StreamedDialect` for the methods."""
 
     def __init__(self, *, new_id: Callable[[], str] = new_id, clock: Callable[[], float] = time.time) -> None:
         """`new_id` makes an answer's id; `clock` tells Unix time in seconds."""
-        self._new_id = new_id
-        self._clock = clock
+        super().__init__(new_id=new_id, clock=clock)
 
     def read(self, body: bytes, *, model: str, streaming_method: bool) -> Completion:
         """Understand a request body, which names the model; seed, penalties and what is unknown are passed over.
@@ -88,18 +90,6 @@ class OpenAI:
             repeats_opening=False,
             refusal="content_filter",
         )
-
-    def check(self, body: bytes) -> FailureReason | Usage:
-        """What Vertex's whole answer counted; MALFORMED, or for an error object STREAM_ERROR or THROTTLED."""
-        return chat_completions.check(body)
-
-    def text(self, body: bytes) -> str:
-        """The text of a whole, well-formed answer."""
-        return chat_completions.answer_text(body)
-
-    def monitor(self) -> ChunkMonitor:
-        """A fresh monitor for one stream of Vertex's."""
-        return ChunkMonitor()
 
     def error(self, code: int, message: str, *, field: str | None = None) -> bytes:
         """Google's, in an array: that is how this endpoint tells of errors."""
