@@ -124,8 +124,9 @@ class DataListener:
         """
         if served.upstream == Vertex.name and 200 <= served.reply.status < 300:
             self._callers.accepted(call.caller, self._clock())
-            # For the rest of this request, too: its stream may have to be finished by another.
-            call.caller = replace(call.caller, may_use_claude=True)
+            if call.caller.credential is not None:
+                # For the rest of this request, too: its stream may have to be finished by another.
+                call.caller = replace(call.caller, may_use_claude=True)
 
     def _nothing_served(self, call: Call, failure: NothingServed) -> Served | Refused:
         model = call.route.model

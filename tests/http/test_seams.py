@@ -6,6 +6,7 @@ import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 
 from proxy import events
@@ -191,3 +192,14 @@ async def test_a_caller_whom_vertex_has_just_accepted_is_not_known_in_mid_stream
         answer = await proxy.ask(fim(stream=True))
         assert answer.text == COMPLETION
         assert expected("vertex") != COMPLETION
+
+
+async def test_a_caller_without_a_credential_is_gone_on_with_at_the_proxys_expense() -> None:
+    async with rig(VERTEX__CREDENTIALS="passthrough", VERTEX__TOKEN="") as proxy:
+        agree(proxy)
+        proxy.vertex.fault = Fault(status=200, body=event(COMPLETION[:10]), headers=SSE)
+        url = proxy.app.address + path(stream=True)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with proxy.session.post(url, json=fim(stream=True)) as response:
+                await response.read()
+        assert not proxy.claude.requests
