@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDict
 
 from proxy import front, headers, paths
@@ -92,7 +92,8 @@ class Intake:
         dialect = FRONT_DIALECT if front.is_front(request.raw_path) else dialect_of(route)
         try:
             caller = self._callers.admit(request.headers)
-            atomic = self._is_atomic(request)
+            # To a caller of HTTP/1.0 a stream's end is the connection's: one that broke off would look whole.
+            atomic = self._is_atomic(request) or request.version < HttpVersion11
             body, tail = await self._body(request, started)
             if tail is not None and front.is_front(request.raw_path):
                 limit = f"{self._largest_body} bytes ({variable('max_body_bytes')})"

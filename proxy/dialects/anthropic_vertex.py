@@ -184,8 +184,10 @@ class MessageMonitor(StreamMonitor):
             return False
         # All but text is content from its beginning on. A thought that is not shown, and a tool of the provider's, have
         # nothing else to say for seconds.
-        self.pausing = block.get("type") != "text"
-        self._add(_text(block), content=self.pausing)
+        kind = block.get("type")
+        # What a caller's own tool is asked is written as text is.
+        self.pausing = kind not in ("text", "tool_use")
+        self._add(_text(block), content=kind != "text")
         return True
 
     def _block_delta(self, event: dict[str, Any]) -> bool:

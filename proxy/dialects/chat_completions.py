@@ -363,7 +363,7 @@ class ChunkMonitor(StreamMonitor):
         other = any(value for field, value in delta.items() if field not in ("role", "content"))
         if content or other:
             self.started = True
-            self.pausing = not content
+            self.pausing = not content and not delta.get("tool_calls")
 
 
 class ChatCompletions:

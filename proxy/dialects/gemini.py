@@ -216,7 +216,8 @@ class _Monitor(StreamMonitor):
         self.usage = _counted(chunk) or self.usage
         for candidate in candidates:
             self._take(candidate)
-        if isinstance(chunk.get("promptFeedback"), dict) and not self._open:
+        feedback = chunk.get("promptFeedback")
+        if isinstance(feedback, dict) and feedback.get("blockReason") not in _UNSPECIFIED:
             self._end_of("")
         self.finished = bool(self._ended) and self._ended >= self._open
         return True
@@ -230,7 +231,7 @@ class _Monitor(StreamMonitor):
         if said := [part for part in _parts(candidate) if any(part.values())]:
             self.started = True
             # After a thought, or while a tool is at work, a model may be silent for long.
-            self.pausing = not isinstance(said[-1].get("text"), str) or bool(said[-1].get("thought"))
+            self.pausing = bool(said[-1].get("thought")) or "executableCode" in said[-1]
         if (reason := candidate.get("finishReason")) not in _UNSPECIFIED:
             self._end_of(index)
             self.finish_reason = FinishReason.LENGTH if reason in _CUT_SHORT else FinishReason.STOP

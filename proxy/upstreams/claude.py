@@ -127,6 +127,7 @@ class Claude:
     async def _several(self, call: Call, limits: Limits) -> Reply:
         """Several answers to one request: those after the first are asked for meanwhile, where places are free."""
         completion = call.completion
+        patience = limits.first_byte - self._loop.time()
         tasks = [
             asyncio.create_task(self._another(other, replace(limits, on_content=lambda _: None)))
             for other in completion.others
@@ -150,13 +151,19 @@ class Claude:
                 if answer.reason is not FailureReason.CONCURRENCY:
                     raise answer
                 # In this request's own place, now that it is free.
-                answer, _ = await self._answer(other, replace(limits, on_content=lambda _: None))
+                answer, _ = await self._answer(other, self._anew(limits, patience))
             answers.append(answer)
             asked.append(answer)
         usage = Usage(
             sum(answer.usage.input_tokens for answer in asked), sum(answer.usage.output_tokens for answer in asked)
         )
         return _whole(cast("TranslatedDialect", call.dialect).write(answers, completion), content_at, usage)
+
+    def _anew(self, limits: Limits, patience: float) -> Limits:
+        """The limits of a call that begins only now, with as much time to its first byte as the first one had."""
+        now = self._loop.time()
+        first_byte = min(now + patience, limits.total)
+        return replace(limits, first_byte=first_byte, since=now, extended=False, timer=None, on_content=lambda _: None)
 
     async def _another(self, completion: Completion, limits: Limits) -> Answer | AttemptFailed:
         if self._places.locked():

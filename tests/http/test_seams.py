@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from typing import TYPE_CHECKING, Any
@@ -203,3 +204,26 @@ async def test_a_caller_without_a_credential_is_gone_on_with_at_the_proxys_expen
             async with proxy.session.post(url, json=fim(stream=True)) as response:
                 await response.read()
         assert not proxy.claude.requests
+
+
+async def test_the_proxys_own_queue_is_blamed_on_claude() -> None:
+    instances = [{"prefix": f"x{index} = ", "suffix": ""} for index in range(4)]
+    async with rig(CLAUDE__MAX_CONCURRENCY="1", OVERRIDE="claude") as proxy:
+        proxy.claude.latency = 0.9
+        answer = await proxy.ask({"instances": instances}, url=GECKO)
+        assert len({prediction["content"] for prediction in answer.json["predictions"]}) == 4
+        assert {each.outcome.kind for each in proxy.seen(events.AttemptEnded)} == {"ok"}
+
+
+async def test_a_broken_stream_looks_whole_to_a_caller_of_http_1_0() -> None:
+    """nginx speaks it to what stands behind it, unless told otherwise."""
+    body = json.dumps(chat(stream=True)).encode()
+    head = f"POST {path(stream=True)} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(cut_after_chunks=3)
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.app.address.rpartition(":")[2]))
+        writer.write(head.encode() + body)
+        answer = await reader.read()
+        assert answer.endswith(b"data: [DONE]\n\n")
+        assert b"Content-Length: " in answer
+        writer.close()

@@ -165,7 +165,7 @@ class TestMonitor:
         assert monitor.feed(chunk("y") + error + chunk("z")) == chunk("y")
         assert monitor.error_event == error
 
-    @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "refusal", "tool_calls"])
+    @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "refusal"])
     def test_a_model_that_reasons_is_taken_for_one_that_hangs(self, field: str) -> None:
         delta = {"choices": [{"index": 0, "delta": {"role": "assistant", field: "x"}, "finish_reason": None}]}
         monitor = watch(b"data: " + json.dumps(delta).encode() + b"\n\n")

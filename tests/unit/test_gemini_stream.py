@@ -185,6 +185,12 @@ def test_a_thought_is_taken_for_a_stall(dialect: Gemini) -> None:
     assert pausing({"text": "hm", "thought": True})
     assert pausing({"executableCode": {"code": "1"}})
     assert not pausing({"text": "x"})
+    assert not pausing({"functionCall": {"name": "f"}})
+
+
+@BOTH
+def test_feedback_that_blocks_nothing_ends_the_stream(dialect: Gemini) -> None:
+    assert seen(dialect, {"promptFeedback": {"safetyRatings": []}}) == (False, False, None)
 
 
 class TestEvents:
