@@ -98,7 +98,7 @@ class Intake:
             if tail is not None and front.is_front(request.raw_path):
                 limit = f"{self._largest_body} bytes ({variable('max_body_bytes')})"
                 return Refused(413, f"the body is larger than {limit}", field="body", dialect=dialect)
-            call = self._call(request, route, body, tail, caller)
+            call = self._call(request, route, body, tail, caller, deadline=started + self._total_seconds)
         except NotAdmitted as refusal:
             return Refused(401, str(refusal), dialect=dialect)
         except InvalidRequest as invalid:
@@ -107,7 +107,6 @@ class Intake:
             return Refused(408, "the request's body did not come in time", dialect=dialect)
         except web.RequestPayloadError:
             return Refused(400, "the request's body is not framed as HTTP demands", dialect=dialect)
-        call.deadline = started + self._total_seconds
         call.atomic = atomic
         return call
 
@@ -130,7 +129,16 @@ class Intake:
         except ValueError as error:
             raise InvalidRequest(headers.STREAM_MODE, f"must be one of {', '.join(StreamMode)}") from error
 
-    def _call(self, request: BaseRequest, route: Route, body: bytes, tail: Tail | None, caller: Caller) -> Call:
+    def _call(
+        self,
+        request: BaseRequest,
+        route: Route,
+        body: bytes,
+        tail: Tail | None,
+        caller: Caller,
+        *,
+        deadline: float,
+    ) -> Call:
         """The call for Vertex. Raises InvalidRequest where Mistral's own path was asked for what is no request."""
         target = request.raw_path
         sent: CIMultiDict[str] | CIMultiDictProxy[str] = request.headers
@@ -154,7 +162,7 @@ class Intake:
             tail=tail,
             caller=caller,
             dialect=dialect,
-            deadline=0.0,
+            deadline=deadline,
             largest_body=self._largest_body,
         )
 

@@ -74,7 +74,7 @@ async def test_a_character_is_lost_or_sent_twice_where_one_goes_on_for_the_other
 
 
 @pytest.mark.parametrize("at", range(201))
-async def test_a_cut_at_any_character(at: int) -> None:
+async def test_a_character_at_the_cut_is_lost_or_sent_twice(at: int) -> None:
     """Vertex's own pieces are of any size: the caller's text is whole wherever the cut falls."""
     head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "codestral-2"}
     choice = {"index": 0, "delta": {"role": "assistant", "content": COMPLETION[:at]}, "finish_reason": None}
