@@ -16,7 +16,9 @@ class Admission:
 
     def __init__(self, ramp_seconds: float) -> None:
         self.throttle = Throttle()
-        self._ramp_seconds = ramp_seconds
+        self.ramp_seconds = ramp_seconds
+        """The length of the ramps that begin from now on."""
+        self._ramp_length = ramp_seconds
         self._ramp_ends = -math.inf
         self._spread = EvenSpread()
 
@@ -27,7 +29,8 @@ class Admission:
 
     def begin_ramp(self, now: float) -> None:
         """The circuit has closed."""
-        self._ramp_ends = now + self._ramp_seconds
+        self._ramp_length = self.ramp_seconds
+        self._ramp_ends = now + self._ramp_length
 
     def is_whole(self, now: float) -> bool:
         """Whether every call may pass, at the cost of two comparisons; False may still be a share of 1."""
@@ -50,4 +53,4 @@ class Admission:
         self._spread.advance()
 
     def _ramp_share(self, now: float) -> float:
-        return 1.0 if now >= self._ramp_ends else 1.0 - (self._ramp_ends - now) / self._ramp_seconds
+        return 1.0 if now >= self._ramp_ends else 1.0 - (self._ramp_ends - now) / self._ramp_length

@@ -70,14 +70,7 @@ class CircuitBreaker(StateMachine):
         """`lag(start, end)` is for how many seconds in between the caller itself was too busy to see an answer."""
         if exclude is not None:
             refuse_to_run()
-        super().__init__(
-            name,
-            fail_max=config.consecutive_failures,
-            reset_timeout=config.open_seconds,
-            success_threshold=config.trial_calls,
-            listeners=listeners,
-        )
-        self.config = config
+        super().__init__(name, config, listeners)
         self.judged_state = CircuitState.CLOSED
         self.generation = 0
         self.stale_results = 0
@@ -97,6 +90,17 @@ class CircuitBreaker(StateMachine):
         self._slow_trials = 0  # of those, how many have their result already
         self._last_trip = TransitionReason.FAILURE_RATE
         self._failed_probes = 0
+
+    def reconfigure(self, config: BreakerConfig) -> None:
+        """Judge by other thresholds from now on: state, opening, results and a ramp under way stay as they are.
+
+        Raises ValueError where the window's kind or size or `observe_only` differ: results cannot be poured over.
+        """
+        if self.config.built_in != config.built_in:
+            raise ValueError("the window and observe_only of a circuit are for its life")
+        self._show(config)
+        self._backoff.config = config
+        self.admission.ramp_seconds = config.ramp_seconds
 
     # Reading
 

@@ -85,6 +85,11 @@ class BreakerConfig:
     def _window_can_fill(self) -> bool:
         return self.window_type is WindowType.TIME or self.minimum_calls <= self.window_size
 
+    @property
+    def built_in(self) -> tuple[object, ...]:
+        """What a circuit that was made with it cannot take another value of."""
+        return self.window_type, self.window_size, self.observe_only
+
     def window(self) -> Window:
         """An empty window for the calls of a closed circuit."""
         return TimeWindow(self.window_size) if self.window_type is WindowType.TIME else CountWindow(self.window_size)

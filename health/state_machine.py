@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pybreaker
 
 from health.transitions import CircuitState
+
+if TYPE_CHECKING:
+    from health.config import BreakerConfig
 
 logger = logging.getLogger("health")
 
@@ -70,21 +73,19 @@ class StateMachine(pybreaker.CircuitBreaker):
     def __init__(
         self,
         name: str,
-        *,
-        fail_max: int,
-        reset_timeout: float,
-        success_threshold: int,
+        config: BreakerConfig,
         listeners: Sequence[pybreaker.CircuitBreakerListener],
     ) -> None:
         self._storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
-        super().__init__(
-            fail_max=fail_max,
-            reset_timeout=reset_timeout,
-            success_threshold=success_threshold,
-            listeners=listeners,
-            state_storage=self._storage,
-            name=name,
-        )
+        super().__init__(listeners=listeners, state_storage=self._storage, name=name)
+        self._show(config)
+
+    def _show(self, config: BreakerConfig) -> None:
+        """Let pybreaker's own settings say what the config says."""
+        self.config = config
+        self.fail_max = config.consecutive_failures
+        self.reset_timeout = config.open_seconds
+        self.success_threshold = config.trial_calls
 
     def _set_state(self, to_state: CircuitState) -> pybreaker.CircuitBreakerState:
         """Storage first, then the state object; tells nobody. Returns the state object of before."""

@@ -39,14 +39,17 @@ class Caller:
 class Callers:
     """The rules of one process. `clock` is monotonic, in seconds, and the one that `accepted` is told the time by."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Callable[[], float] = time.monotonic, earlier: Callers | None = None
+    ) -> None:
+        """`earlier` held other settings of the same process; whom Vertex let pass is remembered from it."""
         self._passthrough = settings.vertex.credentials is CredentialsKind.PASSTHROUGH
         self._tokens = tuple(_digest(token.get_secret_value()) for token in settings.client_tokens)
         # Behind a loopback address or a client token the callers are known; else only Vertex can vouch for one.
         self._vouching = self._passthrough and not self._tokens and not is_loopback(settings.host)
         self._clock = clock
-        self._salt = os.urandom(16)
-        self._accepted: OrderedDict[bytes, float] = OrderedDict()
+        self._salt: bytes = os.urandom(16) if earlier is None else earlier._salt
+        self._accepted: OrderedDict[bytes, float] = OrderedDict() if earlier is None else earlier._accepted
 
     def admit(self, headers: Mapping[str, str]) -> Caller:
         """Let a request in. `headers` is a case-insensitive mapping.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from health.outcome import OutcomeKind
 from proxy.dialects.codestral import Codestral
 from proxy.probes import Check
+from proxy.upstreams.credentials import credentials_for
 from proxy.upstreams.providers import ORDER, Providers
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 async def check(settings: Settings, say: Callable[[str], None]) -> int:
     """Write a table of what each upstream answered; returns 0 if all can serve, else 1."""
     clock = asyncio.get_running_loop().time
-    providers = Providers(settings, lambda *_, **__: None)
-    await providers.start()
+    credentials = credentials_for(settings.vertex)
+    providers = Providers(settings, credentials)
+    await credentials.start()
     primary, backup = ORDER
     probes: list[tuple[str, str, ProbeTarget | None]] = [
         (primary, target.model, target) for target in settings.probes.targets
@@ -43,6 +45,7 @@ async def check(settings: Settings, say: Callable[[str], None]) -> int:
             all_well &= outcome.kind is OutcomeKind.OK
             say(f"{upstream:<8} {model:<28} {clock() - started:6.2f} s  {_verdict(outcome, probe.detail)}\n")
     finally:
+        await credentials.stop()
         await providers.stop()
     if not settings.probes.targets:
         say(f"{primary:<8} not checked: no model is named in COMPLETION_PROXY_PROBES__TARGETS\n")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from health.lag import no_lag
 from proxy.upstreams.claude import Claude
-from proxy.upstreams.credentials import credentials_for
 from proxy.upstreams.transport import Transport
 from proxy.upstreams.vertex import Vertex
 
@@ -15,25 +14,25 @@ if TYPE_CHECKING:
 
     from proxy.settings import Settings
     from proxy.upstreams.base import Upstream
+    from proxy.upstreams.credentials import Credentials
 
 ORDER = (Vertex.name, Claude.name)
 """Whom to ask, first to last; routing and failover know the upstreams by this order alone."""
 
 
 class Providers:
-    """Both upstreams with their connections and credentials. Must be made on a running loop."""
+    """Both upstreams with their connections. Must be made on a running loop."""
 
     def __init__(
         self,
         settings: Settings,
-        on_credentials_event: Callable[..., None],
+        credentials: Credentials,
         lag: Callable[[float, float], float] = no_lag,
     ) -> None:
         """`lag` tells for how many seconds between two moments the event loop was away."""
-        self._credentials = credentials_for(settings.vertex, on_event=on_credentials_event)
         self._transports = [Transport(connect_seconds=settings.timeouts.connect_seconds, lag=lag) for _ in ORDER]
         self.upstreams: Mapping[str, Upstream] = {
-            Vertex.name: Vertex(self._transports[0], self._credentials, base_url=settings.vertex.base_url),
+            Vertex.name: Vertex(self._transports[0], credentials, base_url=settings.vertex.base_url),
             Claude.name: Claude(
                 self._transports[1],
                 base_url=settings.claude.base_url,
@@ -43,12 +42,7 @@ class Providers:
             ),
         }
 
-    async def start(self) -> None:
-        """Begin to fetch credentials; waits for none."""
-        await self._credentials.start()
-
     async def stop(self) -> None:
         """Close every connection."""
-        await self._credentials.stop()
         for transport in self._transports:
             await transport.close()

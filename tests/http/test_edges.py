@@ -136,7 +136,7 @@ async def test_a_token_that_never_comes_holds_the_request(monkeypatch: pytest.Mo
         raise AssertionError
 
     async with rig() as proxy:
-        monkeypatch.setattr(proxy.app._providers._credentials, "authorization", never)
+        monkeypatch.setattr(proxy.app.engine._credentials, "authorization", never)
         answer = await proxy.ask()
         assert answer.served_by == ("claude", "credentials")
         assert answer.seconds == pytest.approx(2.5, abs=0.1)

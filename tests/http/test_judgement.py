@@ -158,7 +158,7 @@ async def test_a_location_is_asked_at_the_wrong_host(location: str, host: str) -
 
 async def test_a_bug_in_the_proxy_looks_like_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig() as proxy:
-        monkeypatch.setattr(proxy.app._listener, "_plan", None)
+        monkeypatch.setattr(proxy.app.engine.listener, "_plan", None)
         answer = await proxy.ask()
         assert (answer.status, answer.json["error"]["status"]) == (500, "INTERNAL")
         assert proxy.metric("requests_total", upstream="none", code="500") == 1
@@ -169,7 +169,7 @@ async def test_a_draining_proxy_keeps_its_connections() -> None:
     async with rig() as proxy:
         for body in (fim(), fim(stream=True)):
             assert "Connection" not in (await proxy.ask(body)).headers
-            proxy.app._listener.draining = True
+            proxy.app.engine.listener.draining = True
             assert (await proxy.ask(body)).headers["Connection"] == "close"
             assert (await proxy.ask(body, url="/nothing")).headers["Connection"] == "close"
-            proxy.app._listener.draining = False
+            proxy.app.engine.listener.draining = False

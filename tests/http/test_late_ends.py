@@ -142,7 +142,7 @@ async def _trial_runs_into_the_limit(proxy: Rig, answer: Any) -> None:
     await answer()
     moves = [moved.transition.to_state for moved in proxy.seen(events.CircuitMoved)]
     assert moves == ["open", "half_open"]
-    circuit = proxy.app._circuit("vertex", "codestral-2")
+    circuit = proxy.app.switchboard.circuit("vertex", "codestral-2")
     now = proxy.app._clock()
     assert (circuit.in_flight_trials, circuit.counts(now).calls) == (0, 0), "it says nothing and gives its place back"
 
@@ -151,7 +151,7 @@ async def test_a_trial_that_flows_until_the_time_is_up_hangs() -> None:
     pieces = [event("x")] * 100
     limits = {"TIMEOUTS__TOTAL_SECONDS": "3", "BREAKER__OPEN_SECONDS": "1"}
     async with streaming(*pieces) as url, rig(VERTEX__BASE_URL=url, **limits) as proxy:
-        circuit = proxy.app._circuit("vertex", "codestral-2")
+        circuit = proxy.app.switchboard.circuit("vertex", "codestral-2")
         circuit.trip(proxy.app._clock())
 
         async def ask() -> None:
@@ -165,7 +165,7 @@ async def test_a_trial_whose_caller_does_not_read_hangs() -> None:
     pieces = [event("x" * 60_000)] * 1_000
     limits = {"TIMEOUTS__TOTAL_SECONDS": "3", "BREAKER__OPEN_SECONDS": "1"}
     async with streaming(*pieces, pause=0.001) as url, rig(VERTEX__BASE_URL=url, **limits) as proxy:
-        circuit = proxy.app._circuit("vertex", "codestral-2")
+        circuit = proxy.app.switchboard.circuit("vertex", "codestral-2")
         circuit.trip(proxy.app._clock())
 
         async def ask() -> None:

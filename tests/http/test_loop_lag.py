@@ -137,7 +137,7 @@ async def test_a_token_that_came_during_a_stall_is_missing(monkeypatch: pytest.M
             await there.wait()
             return f"Bearer {VERTEX_TOKEN}"
 
-        monkeypatch.setattr(proxy.app._providers._credentials, "authorization", authorization)
+        monkeypatch.setattr(proxy.app.engine._credentials, "authorization", authorization)
         asyncio.get_running_loop().call_later(2.0, there.set)
         stall(0.5, 3.0)
         assert (await proxy.ask()).served_by == ("vertex", "primary")
@@ -212,7 +212,7 @@ async def test_a_connection_that_nobody_looked_at_is_blamed_on_vertex(lag: float
 
 def connects_slowly(proxy: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection to Vertex takes half a second."""
-    connector = cast("Any", proxy.app._providers._transports[0]._session.connector)
+    connector = cast("Any", proxy.app.engine._providers._transports[0]._session.connector)
     original = connector._wrap_create_connection
 
     async def slow(*args: Any, **options: Any) -> Any:

@@ -125,7 +125,7 @@ async def test_an_override_on_top_of_an_outage_is_not_shown() -> None:
             await proxy.ask()
         (before,) = (await proxy.status())["active"]
         await asyncio.sleep(5)
-        proxy.app._board.set_file(_claude())
+        proxy.app.desk._take_file(_claude())
         (after,) = (await proxy.status())["active"]
         assert (before["reason"], after["reason"]) == ("circuit_open", "override")
         assert before["since"] == after["since"]

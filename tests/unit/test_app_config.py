@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from health.config import BreakerConfig, WindowType
-from proxy.app import _breaker_config
 from proxy.settings import BreakerSettings, load_settings
+from proxy.switchboard import breaker_config
 from tests.rig import environment
 
 VALUES = {
@@ -17,7 +17,7 @@ VALUES = {
 def _config(**values: object) -> BreakerConfig:
     settings = {f"BREAKER__{name}": str(value) for name, value in values.items()}
     environ = environment("http://v", "http://c", TIMEOUTS__TOTAL_SECONDS="21", **settings)
-    return _breaker_config(load_settings(environ=environ))
+    return breaker_config(load_settings(environ=environ))
 
 
 def test_a_setting_of_the_breaker_does_nothing() -> None:
