@@ -10,12 +10,16 @@ from aiohttp import hdrs, web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proxy.incidents import Incidents
+    from proxy.journal import Journal
     from proxy.metrics import Metrics
     from proxy.status import Status
 
 
-def admin_application(metrics: Metrics, status: Status, draining: Callable[[], bool]) -> web.Application:
-    """The routes of the admin listener."""
+def admin_application(
+    metrics: Metrics, status: Status, journal: Journal, incidents: Incidents, draining: Callable[[], bool]
+) -> web.Application:
+    """The routes of the admin listener that only read; `add_override` and `add_page` add theirs."""
 
     async def livez(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -32,11 +36,19 @@ def admin_application(metrics: Metrics, status: Status, draining: Callable[[], b
     async def show_status(_: web.Request) -> web.Response:
         return web.json_response(status.snapshot(), dumps=_dumps)
 
+    async def show_incidents(_: web.Request) -> web.Response:
+        return web.json_response({"incidents": incidents.entries}, dumps=_dumps)
+
+    async def show_journal(_: web.Request) -> web.Response:
+        return web.json_response({"entries": journal.entries}, dumps=_dumps)
+
     application = web.Application()
     application.router.add_get("/livez", livez)
     application.router.add_get("/readyz", readyz)
     application.router.add_get("/metrics", show_metrics)
     application.router.add_get("/status.json", show_status)
+    application.router.add_get("/incidents", show_incidents)
+    application.router.add_get("/journal", show_journal)
     return application
 
 

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate = commands.add_parser("simulate", help="run the simulated providers alone")
     simulate.add_argument("--vertex-port", type=_port, default=9001, metavar="N", help="0 picks one (default 9001)")
     simulate.add_argument("--claude-port", type=_port, default=9002, metavar="N", help="0 picks one (default 9002)")
+    simulate.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     simulate.set_defaults(run=_simulate)
 
     check = commands.add_parser("check", help="validate the settings, then probe each upstream once")
@@ -59,7 +60,48 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--url", default=_admin_url(), help="of the admin listener (default: from the environment)")
     status.add_argument("--json", action="store_true", help="as the admin listener gives it")
     status.set_defaults(run=_status)
+
+    incidents = commands.add_parser("incidents", help="what happened: a line each, or the draft of a post-mortem")
+    incidents.add_argument("--url", default=_admin_url(), help="of the admin listener (default: from the environment)")
+    incidents.add_argument("--markdown", action="store_true", help="the draft of a post-mortem, of the latest one")
+    incidents.add_argument("--id", metavar="ID", help="this one only, as the list names it")
+    incidents.set_defaults(run=_incidents)
+
+    override = commands.add_parser("override", help="force an upstream in a running proxy, and let go of it")
+    _override_parser(override)
     return parser
+
+
+def _override_parser(override: argparse.ArgumentParser) -> None:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--url", default=_admin_url(), help="of the admin listener (default: from the environment)")
+    signed = argparse.ArgumentParser(add_help=False)
+    signed.add_argument("--actor", default=None, help="who does it (default: the user and host that it is done from)")
+    signed.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="holds the admin token (default: COMPLETION_PROXY_ADMIN_TOKEN)"
+    )
+    commands = override.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands.add_parser("show", parents=[shared], help="the one in effect").set_defaults(run=_override_show)
+
+    setting = commands.add_parser("set", parents=[shared, signed], help="force an upstream; it ends by itself")
+    setting.add_argument("mode", choices=["vertex", "claude"])
+    setting.add_argument("--reason", required=True, help="for whoever comes after you, as 'INC-123: empty answers'")
+    setting.add_argument("--for", dest="length", type=_length, metavar="2h", help="90s, 30m, 2h, 1d (default 2h)")
+    setting.add_argument("--percent", type=float, metavar="N", help="the share of the callers, always the same ones")
+    setting.add_argument("--force", action="store_true", help="even if the upstream is proven dead")
+    setting.set_defaults(run=_override_set)
+
+    clearing = commands.add_parser("clear", parents=[shared, signed], help="let the circuits decide again")
+    clearing.set_defaults(run=_override_clear)
+
+
+def _length(text: str) -> float:
+    from proxy.moments import parse_length
+
+    try:
+        return parse_length(text).total_seconds()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _port(text: str) -> int:
@@ -90,7 +132,7 @@ def _serve(options: argparse.Namespace) -> int:
     from proxy.serve import serve
 
     logs.configure()
-    return _run(serve(settings))
+    return _run(serve(settings, options.config))
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -104,9 +146,9 @@ def _simulate(options: argparse.Namespace) -> int:
 
     async def run() -> int:
         try:
-            await simulate(options.vertex_port, options.claude_port, lambda text: _say(text))
+            await simulate(options.vertex_port, options.claude_port, _say, host=options.host)
         except OSError as error:
-            _complain(f"cannot listen: {error.strerror or error}; choose with --vertex-port and --claude-port")
+            _complain(f"cannot listen: {error.strerror or error}; choose with --host, --vertex-port, --claude-port")
             return EXIT_FAILED
         return EXIT_OK
 
@@ -129,6 +171,57 @@ def _status(options: argparse.Namespace) -> int:
     from proxy.show_status import show_status
 
     return _run(show_status(options.url, _say, _complain, as_json=options.json))
+
+
+def _incidents(options: argparse.Namespace) -> int:
+    from proxy.show_incidents import show_incidents
+
+    return _run(show_incidents(options.url, _say, _complain, markdown=options.markdown, chosen=options.id))
+
+
+def _override_show(options: argparse.Namespace) -> int:
+    from proxy.override_command import show_override
+
+    return _run(show_override(options.url, _say, _complain))
+
+
+def _override_set(options: argparse.Namespace) -> int:
+    from proxy.override_command import set_override
+
+    wish = {"mode": options.mode, "reason": options.reason, "actor": _actor(options), "force": options.force}
+    if options.length is not None:
+        wish["ttl_seconds"] = options.length
+    if options.percent is not None:
+        wish["percent"] = options.percent
+    return _signed(options, lambda token: set_override(options.url, wish, token, _say, _complain))
+
+
+def _override_clear(options: argparse.Namespace) -> int:
+    from proxy.override_command import clear_override
+
+    return _signed(options, lambda token: clear_override(options.url, _actor(options), token, _say, _complain))
+
+
+def _actor(options: argparse.Namespace) -> str:
+    import getpass
+    import socket
+
+    if options.actor is not None:
+        return str(options.actor)
+    with contextlib.suppress(OSError, KeyError):  # a container's user may have no name
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"uid {os.getuid()}@{socket.gethostname()}"
+
+
+def _signed(options: argparse.Namespace, run: Callable[[str | None], Coroutine[Any, Any, int]]) -> int:
+    from proxy.admin_client import admin_token
+
+    try:
+        token = admin_token(options.token_file)
+    except (OSError, ValueError) as error:
+        _complain(f"{options.token_file} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}")
+        return EXIT_SETTINGS
+    return _run(run(token))
 
 
 def _admin_url() -> str:

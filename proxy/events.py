@@ -6,7 +6,7 @@ The code that does something emits one event and knows nothing of what is made o
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from health.breaker import CircuitBreaker
+    from health.config import BreakerConfig
     from health.outcome import FailureReason, Outcome
     from health.pace import NextProbe
     from health.probe import ProbeResult
@@ -59,6 +60,15 @@ class Serving:
     model: str
     upstream: str
     reason: RouteReason
+    available: Callable[[], int]
+    """How many upstreams have a closed circuit for the model at the moment of the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdsSet:
+    """What circuits judge by, from now on."""
+
+    config: BreakerConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,11 @@ class ProbeStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbesEnded:
+    """Nothing is probed any more; others may be started next."""
+
+
+@dataclass(frozen=True, slots=True)
 class Probed:
     """A background probe was answered, or not. `at` is Unix time in seconds."""
 
@@ -152,16 +167,85 @@ class ProbeSkipped:
     next_probe: NextProbe
 
 
+class OverrideChange(StrEnum):
+    """How another override came to be in force. Label value."""
+
+    SET = "set"
+    CLEARED = "cleared"
+    EXPIRED = "expired"
+
+
 @dataclass(frozen=True, slots=True)
 class OverrideChanged:
-    """Another override is in force now."""
+    """Another override is in force now. `at` is Unix time in seconds."""
 
+    at: float
+    override: Override
+    before: Override
+    change: OverrideChange
+    actor: str | None = None
+    """Who took the one before away, where that was said. Who set one stands in the override itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideExpiring:
+    """The override in force ends soon, by itself. `at` is Unix time in seconds."""
+
+    at: float
     override: Override
 
 
 @dataclass(frozen=True, slots=True)
 class OverrideRejected:
     """The override file could not be understood; what was in force before still is."""
+
+    problem: str
+
+
+class FlagFailure(StrEnum):
+    """Why a feature flag could not be asked. Label value."""
+
+    TIMEOUT = "timeout"
+    ERROR = "error"
+    INVALID = "invalid"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True)
+class FlagFailed:
+    """A request's feature flag could not be asked, and was taken for `auto`. `detail` is the SDK's code of the error."""
+
+    reason: FlagFailure
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRefused:
+    """Somebody tried to change something through the admin listener who may not."""
+
+    code: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The process begins to serve. `at` is Unix time in seconds."""
+
+    at: float
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigReloaded:
+    """The settings were read anew. `problems` is empty where they are in force now; else the old ones still are."""
+
+    at: float
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFailed:
+    """The journal's file could not be written or read; its lines are kept and tried again."""
 
     problem: str
 
@@ -198,13 +282,43 @@ class RequestStarted:
     """A request came in."""
 
 
+class NoAnswer(StrEnum):
+    """Why no upstream's answer was sent."""
+
+    REFUSED = "refused"
+    """The request could not be served as it was: the caller's to change."""
+    LOST = "lost"
+    """No upstream could serve it."""
+    CLIENT_LEFT = "client_left"
+    INTERNAL = "internal"
+    """The proxy failed on it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """A request is over, however it ended. `upstream` is NO_UPSTREAM where the proxy answered."""
+    """A request is over, however it ended. `upstream` is NO_UPSTREAM where the proxy answered.
+
+    Names of models are the caller's words; everything else comes from fixed sets, and nothing tells who asked.
+    """
 
     upstream: str
     code: int
     seconds: float
+    _: KW_ONLY
+    reason: str = ""
+    """Why this upstream answered, as in `x-completion-proxy-reason`; else a `NoAnswer`."""
+    model: str = ""
+    method: str = ""
+    """Vertex's name for what was asked, as in the path; "" for a path that is not served."""
+    stream: bool = False
+    """A stream was asked for."""
+    complete: bool = True
+    """The caller was sent a whole answer; False where it broke off or the caller left."""
+    first_byte_seconds: float | None = None
+    """From the request's start to the first content of the answer; None where there was none."""
+    failed: tuple[str, ...] = ()
+    """The attempts that failed, in their order, as `vertex:server_error`."""
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +339,7 @@ class LoopLagged:
 Event = (
     Switch
     | Serving
+    | ThresholdsSet
     | CircuitCreated
     | CircuitMoved
     | WouldTrip
@@ -233,10 +348,17 @@ Event = (
     | ThrottleChanged
     | StaleResult
     | ProbeStarted
+    | ProbesEnded
     | Probed
     | ProbeSkipped
     | OverrideChanged
+    | OverrideExpiring
     | OverrideRejected
+    | FlagFailed
+    | ChangeRefused
+    | Started
+    | ConfigReloaded
+    | JournalFailed
     | AttemptEnded
     | FailedOver
     | RequestLost

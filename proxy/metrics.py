@@ -16,7 +16,7 @@ from health.outcome import KINDS, FailureReason, OutcomeKind
 from health.transitions import TRANSITIONS, CircuitState
 from proxy import events
 from proxy.events import NO_UPSTREAM, RouteReason
-from proxy.override import OverrideMode
+from proxy.override import OverrideMode, OverrideSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +48,7 @@ class Metrics:
         self._make_circuits()
         self._make_switches()
         self._make_probes()
+        self._make_operations()
         self._set_up()
         self._build_info.labels(version).set(1)
         self._handlers: dict[type[events.Event], Callable[..., None]] = {
@@ -63,6 +64,11 @@ class Metrics:
             events.Probed: self._on_probed,
             events.ProbeSkipped: self._on_probe_skipped,
             events.OverrideChanged: self._on_override,
+            events.FlagFailed: lambda event: self._flag_failures.labels(event.reason).inc(),
+            events.ThresholdsSet: self._on_thresholds,
+            events.Started: lambda event: self._on_config_read(event.at, in_force=True),
+            events.ConfigReloaded: lambda event: self._on_config_read(event.at, in_force=not event.problems),
+            events.JournalFailed: lambda _: self._journal_failures.inc(),
             events.AttemptEnded: self._on_attempt,
             events.FailedOver: lambda event: self._failovers.labels(event.reason).inc(),
             events.RequestLost: lambda event: self._lost.labels(event.reason).inc(),
@@ -144,9 +150,8 @@ class Metrics:
         self._lost = self._counter(
             "requests_lost_total", "Requests that no upstream could serve, or that broke off half-way.", "reason"
         )
-        self._override = self._gauge("override_mode", "1 for the mode in force.", "mode")
-        self._override_expires = self._gauge(
-            "override_expires_timestamp_seconds", "When the override ends; 0 for never."
+        self._available = self._gauge(
+            "available_upstreams", "Upstreams that have a closed circuit for the model.", "model"
         )
 
     def _make_probes(self) -> None:
@@ -161,6 +166,29 @@ class Metrics:
         self._probe_budget = self._gauge("probe_budget_remaining", "Probes left of the day's budget.", *_CIRCUIT)
         self._probe_tokens = self._counter(
             "probe_tokens_total", "Tokens of tokens_total that probes cost.", *_CIRCUIT, "kind"
+        )
+
+    def _make_operations(self) -> None:
+        self._override = self._gauge("override_mode", "1 for the mode in force.", "mode")
+        self._override_expires = self._gauge(
+            "override_expires_timestamp_seconds", "When the override ends; 0 for never."
+        )
+        self._override_percent = self._gauge("override_percent", "Share of the callers that it holds for, 0 to 100.")
+        self._override_changes = self._counter(
+            "override_changes_total", "Overrides set, cleared and expired.", "source", "change"
+        )
+        self._flag_failures = self._counter(
+            "override_flag_failures_total", "Feature flags that could not be asked.", "reason"
+        )
+        self._journal_failures = self._counter(
+            "journal_write_failures_total", "Times that the journal was not written."
+        )
+        self._reloaded = self._gauge("config_last_reload_successful", "1 if the settings last read are in force.")
+        self._reloaded_at = self._gauge("config_last_reload_timestamp_seconds", "When the settings were last read.")
+        self._failure_threshold = self._gauge("breaker_failure_rate_threshold", "Failure ratio that opens a circuit.")
+        self._slow_threshold = self._gauge("breaker_slow_rate_threshold", "Slow ratio that opens a circuit.")
+        self._slow_seconds = self._gauge(
+            "breaker_slow_call_seconds", "A call is slow whose first content takes longer."
         )
 
     def _set_up(self) -> None:
@@ -183,6 +211,12 @@ class Metrics:
         self._lost.labels("internal")
         for mode in OverrideMode:
             self._override.labels(mode).set(mode is OverrideMode.AUTO)
+        for source in OverrideSource:
+            if source is not OverrideSource.NONE:
+                for change in events.OverrideChange:
+                    self._override_changes.labels(source, change)
+        for failure in events.FlagFailure:
+            self._flag_failures.labels(failure)
 
     def _on_request(self, event: events.RequestEnded) -> None:
         self._in_flight.dec()
@@ -232,6 +266,7 @@ class Metrics:
         self._stale.labels(event.upstream, event.model).inc()
 
     def _on_serving(self, event: events.Serving) -> None:
+        self._available.labels(event.model).set_function(event.available)
         for upstream in self._upstreams:
             self._active.labels(event.model, upstream).set(upstream == event.upstream)
             self._switched_at.labels(event.model, upstream)
@@ -278,7 +313,19 @@ class Metrics:
         self._probe_budget.labels(upstream, model).set(next_probe.budget_remaining)
 
     def _on_override(self, event: events.OverrideChanged) -> None:
+        override = event.override
         for mode in OverrideMode:
-            self._override.labels(mode).set(mode is event.override.mode)
-        expires_at = event.override.expires_at
-        self._override_expires.set(expires_at.timestamp() if expires_at is not None else 0)
+            self._override.labels(mode).set(mode is override.mode)
+        self._override_expires.set(override.expires_at.timestamp() if override.expires_at is not None else 0)
+        self._override_percent.set(0 if override.mode is OverrideMode.AUTO else override.percent)
+        said_by = event.before if override.mode is OverrideMode.AUTO else override
+        self._override_changes.labels(said_by.source, event.change).inc()
+
+    def _on_thresholds(self, event: events.ThresholdsSet) -> None:
+        self._failure_threshold.set(event.config.failure_rate_threshold)
+        self._slow_threshold.set(event.config.slow_rate_threshold)
+        self._slow_seconds.set(event.config.slow_call_seconds)
+
+    def _on_config_read(self, at: float, *, in_force: bool) -> None:
+        self._reloaded.set(in_force)
+        self._reloaded_at.set(at)

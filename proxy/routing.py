@@ -7,6 +7,7 @@ the upstreams and their order are given; nothing here knows them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from health.breaker import CircuitOpen, CircuitState, TransitionReason
@@ -124,9 +125,13 @@ class ActiveUpstreams:
             upstream, reason = found
             if before is None:
                 self._by_model[model] = Active(model, upstream, reason, wall_now)
-                self._emit(Serving(wall_now, model, upstream, reason))
+                self._emit(Serving(wall_now, model, upstream, reason, partial(self._available, model)))
             elif before.upstream != upstream:
                 self._by_model[model] = Active(model, upstream, reason, wall_now)
                 self._emit(Switch(wall_now, model, before.upstream, upstream, reason, cause))
             elif before.reason is not reason:
                 self._by_model[model] = Active(model, upstream, reason, before.since)
+
+    def _available(self, model: str) -> int:
+        circuits = self._circuits(model)
+        return sum(circuit is None or circuit.circuit_state is CircuitState.CLOSED for circuit in circuits)

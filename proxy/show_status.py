@@ -5,24 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
+from proxy.admin_client import NoAnswer, ask
+from proxy.override_command import in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_SECONDS = 5.0
 
 
 async def show_status(url: str, say: Callable[[str], None], complain: Callable[[str], None], *, as_json: bool) -> int:
     """Write the status of the proxy whose admin listener is at `url`; returns 0, or 1 where it cannot be reached."""
     try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as session,
-            session.get(f"{url.rstrip('/')}/status.json") as response,
-        ):
-            status = await response.json()
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        complain(f"no proxy answers at {url} ({type(error).__name__}); is it running, and is --url its admin listener?")
+        status = await ask(url, "/status.json")
+    except NoAnswer as failure:
+        complain(str(failure))
         return 1
     say(json.dumps(status, indent=2) + "\n" if as_json else "\n".join(_lines(status)) + "\n")
     return 0
@@ -37,12 +32,8 @@ def _share(circuit: dict[str, Any]) -> str:
 
 
 def _lines(status: dict[str, Any]) -> Iterator[str]:
-    override = status["override"]
-    why = f" ({override['reason']})" if override["reason"] else ""
-    until = f" until {override['expires_at']}" if override["expires_at"] else ""
     yield f"completion-proxy {status['version']}, up since {status['started_at']}"
-    share = f" for {override['percent']:g}% of the callers" if override["percent"] < 100 else ""
-    yield f"override   {override['mode']} from {override['source']}{share}{why}{until}"
+    yield in_a_line(status["override"])
     for entry in status["active"]:
         yield f"serving    {entry['model']}: {entry['upstream']} ({entry['reason']}) since {entry['since']}"
     for entry in status["circuits"]:

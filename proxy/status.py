@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from health.outcome import OutcomeKind
-from proxy.events import Probed, ProbeSkipped, Switch
-from proxy.evidence import evidence
+from proxy.entries import switch_entry
+from proxy.events import Probed, ProbesEnded, ProbeSkipped, Switch
+from proxy.moments import rfc3339, rfc3339_of
+from proxy.override import entry as override_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from health.circuits import Circuits
     from health.pace import NextProbe
@@ -58,13 +60,15 @@ class Status:
         elif isinstance(event, ProbeSkipped):
             self._next_probes[event.upstream, event.model] = event.next_probe
             self._skipped[event.upstream, event.model] += 1
+        elif isinstance(event, ProbesEnded):
+            self._probes.clear()
 
     def snapshot(self) -> dict[str, Any]:
         """The value of /status.json; times are RFC 3339 in UTC."""
         return {
             "version": self._version,
-            "started_at": _text(self._started_at),
-            "override": self._override_entry(),
+            "started_at": rfc3339(self._started_at),
+            "override": override_entry(self._override()),
             "circuits": self._circuit_entries(),
             "probes": [self._probe_entry(probed) for probed in self._probes.values()],
             "active": [
@@ -72,32 +76,11 @@ class Status:
                     "model": active.model,
                     "upstream": active.upstream,
                     "reason": active.reason,
-                    "since": _text_of(active.since),
+                    "since": rfc3339_of(active.since),
                 }
                 for active in self._active
             ],
-            "switches": [
-                {
-                    "at": _text_of(switch.at),
-                    "model": switch.model,
-                    "from": switch.from_upstream,
-                    "to": switch.to_upstream,
-                    "reason": switch.reason,
-                    "evidence": _evidence(switch),
-                }
-                for switch in self._switches
-            ],
-        }
-
-    def _override_entry(self) -> dict[str, Any]:
-        override = self._override()
-        return {
-            "mode": override.mode,
-            "source": override.source,
-            "reason": override.reason,
-            "actor": override.actor,
-            "expires_at": _text(override.expires_at) if override.expires_at is not None else None,
-            "percent": override.percent,
+            "switches": [{"at": rfc3339_of(switch.at), **switch_entry(switch)} for switch in self._switches],
         }
 
     def _circuit_entries(self) -> list[dict[str, Any]]:
@@ -113,14 +96,14 @@ class Status:
                     "model": model,
                     "state": circuit.circuit_state,
                     "reason": circuit.trip_reason,
-                    "since": _text_of(circuit.since + to_wall),
+                    "since": rfc3339_of(circuit.since + to_wall),
                     "calls": counts.calls,
                     "failure_rate": counts.failure_rate,
                     "slow_rate": counts.slow_rate,
                     "admitted_ratio": circuit.admitted_share(now),
                     "spill_ratio": circuit.spilled_share(now),
                     "would_be": circuit.judged_state if circuit.config.observe_only else None,
-                    "open_until": _text_of(circuit.open_until + to_wall) if circuit.open_until is not None else None,
+                    "open_until": rfc3339_of(circuit.open_until + to_wall) if circuit.open_until is not None else None,
                 }
             )
         return entries
@@ -135,29 +118,9 @@ class Status:
             "model": result.model,
             "up": result.up,
             "last_result": result.outcome.kind if ok or result.outcome.reason is None else result.outcome.reason,
-            "last_at": _text_of(probed.at),
+            "last_at": rfc3339_of(probed.at),
             "duration_seconds": result.duration,
             "interval_seconds": next_probe.seconds,
             "budget_remaining": next_probe.budget_remaining,
             "skipped": self._skipped[probe],
         }
-
-
-def _evidence(switch: Switch) -> dict[str, Any] | None:
-    """What the circuit that caused a switch went by; None where an override did."""
-    if (moved := switch.cause) is None:
-        return None
-    return {
-        "upstream": moved.upstream,
-        "model": moved.model,
-        "reason": moved.transition.reason,
-        **evidence(moved.transition),
-    }
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _text_of(unix_seconds: float) -> str:
-    return _text(datetime.fromtimestamp(unix_seconds, UTC))

@@ -18,6 +18,7 @@ from proxy.upstreams.transport import raw_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
 
     from multidict import CIMultiDictProxy
 
@@ -166,8 +167,11 @@ def environment(vertex: str, claude: str, **settings: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def rig(**settings: str) -> AsyncIterator[Rig]:
-    """A running rig; `settings` by their names without the prefix, "" to leave one of the usual out."""
+async def rig(*, wall_clock: Callable[[], datetime] | None = None, **settings: str) -> AsyncIterator[Rig]:
+    """A running rig; `settings` by their names without the prefix, "" to leave one of the usual out.
+
+    `wall_clock` is what overrides end by.
+    """
     async with AsyncExitStack() as stack:
         vertex = await stack.enter_async_context(SimulatedVertex())
         claude = await stack.enter_async_context(SimulatedClaude())
@@ -182,7 +186,8 @@ async def rig(**settings: str) -> AsyncIterator[Rig]:
         )
         events: list[Event] = []
         environ = environment(vertex.url, claude.url, **settings)
-        app = App(load_settings(environ=environ), listeners=(events.append,))
+        clock = {} if wall_clock is None else {"wall_clock": wall_clock}
+        app = App(load_settings(environ=environ), listeners=(events.append,), **clock)
         await app.start()
         stack.push_async_callback(app.stop)
         yield Rig(app, vertex, claude, session, events)

@@ -15,12 +15,10 @@ from proxy.override import (
     NO_OVERRIDE,
     Override,
     OverrideBoard,
-    OverrideFile,
-    OverrideFileError,
     OverrideMode,
     OverrideSource,
-    parse_override_file,
 )
+from proxy.override_file import OverrideFile, OverrideFileError, parse_override_file
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CLAUDE = Override(OverrideMode.CLAUDE, OverrideSource.FILE)
@@ -323,12 +321,12 @@ class Board:
         self.now = NOON
         self.heard: list[Override] = []
         self.board = OverrideBoard(pinned, wall_clock=lambda: self.now)
-        self.board.on_change(self.heard.append)
+        self.board.on_change(lambda override, _before, _actor: self.heard.append(override))
 
 
 def test_a_file_that_beats_the_pin_of_the_environment() -> None:
     board = Board(OverrideMode.VERTEX)
-    board.board.set_file(CLAUDE)
+    board.board.set(OverrideSource.FILE, CLAUDE)
     board.board.poll(NOON)
     assert board.board.current(NOON) == Override(OverrideMode.VERTEX, OverrideSource.ENVIRONMENT)
     assert board.heard == []
@@ -338,7 +336,7 @@ def test_a_change_that_nobody_hears_of_or_hears_of_twice() -> None:
     board = Board()
     assert board.board.current(NOON) is NO_OVERRIDE
     for override in (CLAUDE, CLAUDE, VERTEX, parse_override_file("auto"), None):
-        board.board.set_file(override)
+        board.board.set(OverrideSource.FILE, override)
         board.board.poll(NOON)
     assert board.heard == [CLAUDE, VERTEX, NO_OVERRIDE]
 
@@ -346,7 +344,7 @@ def test_a_change_that_nobody_hears_of_or_hears_of_twice() -> None:
 def test_an_end_that_passes_unnoticed() -> None:
     board = Board()
     override = Override(OverrideMode.CLAUDE, OverrideSource.FILE, expires_at=NOON + timedelta(hours=1))
-    board.board.set_file(override)
+    board.board.set(OverrideSource.FILE, override)
     board.board.poll(NOON + timedelta(minutes=59))
     assert board.heard == [override]
     end = NOON + timedelta(hours=1)
@@ -358,6 +356,6 @@ def test_an_end_that_passes_unnoticed() -> None:
 
 def test_a_file_that_had_expired_when_it_came() -> None:
     board = Board()
-    board.board.set_file(Override(OverrideMode.CLAUDE, OverrideSource.FILE, expires_at=NOON))
+    board.board.set(OverrideSource.FILE, Override(OverrideMode.CLAUDE, OverrideSource.FILE, expires_at=NOON))
     assert board.board.current(NOON) is NO_OVERRIDE
     assert board.heard == []

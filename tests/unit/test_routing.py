@@ -41,8 +41,10 @@ def test_a_switch_is_told_twice_or_a_first_sight_as_one() -> None:
     scene.vertex.trip(3.0)
     assert scene.review(3.0) == routing.Active("m", "claude", RouteReason.PROBE_DOWN, 3.0)
     scene.review(4.0)
-    assert scene.told == [
-        Serving(1.0, "m", "vertex", RouteReason.PRIMARY),
+    first, *others = scene.told
+    assert isinstance(first, Serving)
+    assert (first.at, first.model, first.upstream, first.reason) == (1.0, "m", "vertex", RouteReason.PRIMARY)
+    assert others == [
         Switch(3.0, "m", "vertex", "claude", RouteReason.PROBE_DOWN),
     ]
 
