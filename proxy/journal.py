@@ -1,0 +1,140 @@
+"""What happened, remembered: switches, transitions with their evidence, overrides and verdicts of probes.
+
+A listener of the hub. The memory is bounded; with a file it outlives the process. The file is written in a thread, and
+what cannot be written is kept, so that no disk is ever in the way of a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from proxy.entries import entry_of, is_verdict
+from proxy.events import JournalFailed
+from proxy.journal_file import JournalFile, lines_of
+from proxy.override import Override, OverrideMode, OverrideSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from proxy.events import Event
+
+KEPT = 2_000
+"""Entries in memory, and as many are read from the file at the start."""
+_UNWRITTEN_KEPT = 10_000
+_RETRY_SECONDS = 5.0
+_LAST_WRITE_SECONDS = 2.0
+
+
+class Journal:
+    """The journal of one process."""
+
+    def __init__(self, path: Path | None, emit: Callable[[Event], None]) -> None:
+        self._file = None if path is None else JournalFile(path)
+        self._path = path
+        self._emit = emit
+        self._entries: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
+        self._unwritten: deque[Mapping[str, Any]] = deque(maxlen=_UNWRITTEN_KEPT)
+        self._something_to_write = asyncio.Event()
+        self._writing: asyncio.Task[bool] | None = None
+        self.earlier: list[dict[str, Any]] = []
+        """What the file held at the start."""
+
+    def __call__(self, event: Event) -> None:
+        """Remember an event that an operator would look for later."""
+        if is_verdict(event) and (entry := entry_of(event)) is not None:
+            self._entries.append(entry)
+            self.append(entry)
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Write to the file alone; `at` and `event` must be in the entry."""
+        if self._file is not None:
+            self._unwritten.append(entry)
+            self._something_to_write.set()
+
+    @property
+    def entries(self) -> list[Mapping[str, Any]]:
+        """Everything remembered, the oldest first."""
+        return list(self._entries)
+
+    def last_override(self) -> Override | None:
+        """The override of the API that the file's last word on it leaves; None where it was taken away."""
+        for entry in reversed(self.earlier):
+            if entry["event"] == "override":
+                with contextlib.suppress(KeyError, TypeError, ValueError):
+                    for said in (entry["override"], entry["before"]):
+                        if said["source"] == OverrideSource.API:
+                            return _override(said) if said is entry["override"] else None
+        return None
+
+    async def start(self) -> None:
+        """Read what the file holds. Never raises: a journal is no reason not to serve."""
+        if self._file is None:
+            return
+        try:
+            self.earlier, broken = await asyncio.to_thread(self._file.read, KEPT)
+        except OSError as error:
+            self._emit(JournalFailed(f"{self._path} cannot be read: {error.strerror or type(error).__name__}"))
+            return
+        if broken:
+            self._emit(JournalFailed(f"{self._path}: {broken} lines are no entries and are passed over"))
+        # What is remembered of this process already comes after it.
+        now, self._entries = self._entries, deque(self.earlier, maxlen=KEPT)
+        self._entries.extend(now)
+
+    async def run(self) -> None:
+        """Write to the file until cancelled."""
+        while True:
+            await self._something_to_write.wait()
+            self._something_to_write.clear()
+            if not await self._write():
+                await asyncio.sleep(_RETRY_SECONDS)
+                self._something_to_write.set()
+
+    async def stop(self) -> None:
+        """Write what is left, if that goes within a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITE_SECONDS):
+                # Once for what is being written, once for what came meanwhile.
+                if await self._write():
+                    await self._write()
+
+    async def _write(self) -> bool:
+        """Write what there is, or wait for who does. A thread cannot be cancelled, and no line may be written twice."""
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_all(), name="journal write")
+        return await asyncio.shield(self._writing)
+
+    async def _write_all(self) -> bool:
+        if self._file is None or not self._unwritten:
+            return True
+        entries = list(self._unwritten)
+        try:
+            written = await asyncio.to_thread(self._file.append, lines_of(entries))
+        except OSError as error:
+            written, problem = 0, error.strerror or type(error).__name__
+        else:
+            problem = "no space left"
+        done = entries[:written]
+        while done and self._unwritten and self._unwritten[0] is done[0]:
+            self._unwritten.popleft()
+            done.pop(0)
+        if written < len(entries):
+            self._emit(JournalFailed(f"{self._path} cannot be written: {problem}"))
+        return written == len(entries)
+
+
+def _override(said: Mapping[str, Any]) -> Override | None:
+    return Override(
+        mode=OverrideMode(said["mode"]),
+        source=OverrideSource.API,
+        reason=said["reason"],
+        actor=said["actor"],
+        expires_at=datetime.fromisoformat(said["expires_at"]),
+        percent=float(said["percent"]),
+    )

@@ -1,0 +1,94 @@
+"""Since when the primary's answers are bad, and since when they are good again; a model at a time.
+
+The circuit knows whether they are; the post-mortem asks since when. Bad answers count together while no more than the
+circuit's window lies between them: one failure a day before is no beginning of an outage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from health.config import WindowType
+from health.outcome import OutcomeKind
+from proxy import events
+
+if TYPE_CHECKING:
+    from health.config import BreakerConfig
+    from health.outcome import Outcome
+    from proxy.events import Event
+
+_BAD = (OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED)
+_MODELS_KEPT = 1_000
+_CALLS_WINDOW_SECONDS = 60.0
+"""How long bad answers count together where the window is one of calls, which has no length in time."""
+
+
+@dataclass(slots=True)
+class _Streak:
+    """Unix times in seconds."""
+
+    bad_since: float | None = None
+    last_bad_at: float = -math.inf
+    good_since: float | None = None
+    before: Counter[str] = field(default_factory=Counter)
+    """What had been counted before the first bad answer."""
+
+
+class Streaks:
+    """Told every event, with the time."""
+
+    def __init__(self, upstream: str, totals: Counter[str]) -> None:
+        """`totals` is counted by another; a copy is kept of how it stood when a streak of bad answers began."""
+        self._upstream = upstream
+        self._totals = totals
+        self._slow_seconds = math.inf
+        self._together_seconds = _CALLS_WINDOW_SECONDS
+        self._by_model: dict[str, _Streak] = {}
+
+    def __call__(self, event: Event, now: float) -> None:
+        """See what an answer or a probe says. `now` is Unix time."""
+        match event:
+            case events.ThresholdsSet(config=config):
+                self._set(config)
+            case events.AttemptEnded(upstream=upstream, outcome=outcome) if upstream == self._upstream:
+                seconds = event.seconds_to_first_byte
+                slow = seconds is not None and seconds > self._slow_seconds
+                self._record(event.model, outcome, now, bad=slow or outcome.kind in _BAD)
+            case events.Probed(result=result) if result.upstream == self._upstream:
+                self._record(result.model, result.outcome, now, bad=result.outcome.kind in _BAD)
+
+    def begin(self, model: str) -> tuple[float | None, Counter[str]]:
+        """When the bad answers began that an outage of `model` began with, and what had been counted before them.
+
+        None where there are none: with calls that hang, a circuit opens before the first of them has ended.
+        """
+        streak = self._by_model.get(model)
+        if streak is None or streak.bad_since is None:
+            return None, Counter(self._totals)
+        return streak.bad_since, streak.before
+
+    def good_since(self, model: str) -> float | None:
+        """When the first good answer came after the last bad one."""
+        streak = self._by_model.get(model)
+        return None if streak is None else streak.good_since
+
+    def _set(self, config: BreakerConfig) -> None:
+        self._slow_seconds = config.slow_call_seconds
+        timed = config.window_type is WindowType.TIME
+        self._together_seconds = config.window_size if timed else _CALLS_WINDOW_SECONDS
+
+    def _record(self, model: str, outcome: Outcome, now: float, *, bad: bool) -> None:
+        streak = self._by_model.get(model)
+        if streak is None:
+            if not bad or len(self._by_model) >= _MODELS_KEPT:
+                return
+            streak = self._by_model[model] = _Streak()
+        if bad:
+            if streak.bad_since is None or now - streak.last_bad_at > self._together_seconds:
+                streak.bad_since, streak.before = now, Counter(self._totals)
+            streak.last_bad_at, streak.good_since = now, None
+        elif outcome.kind is OutcomeKind.OK and streak.good_since is None:
+            streak.good_since = now

@@ -1,0 +1,114 @@
+"""The journal's file: what a kill, a full disk and a second process leave, and what is read of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from proxy.journal_file import JournalFile, lines_of
+
+
+def entry(number: int) -> dict[str, object]:
+    return {"at": "2026-11-24T12:00:00.000Z", "event": "switch", "number": number}
+
+
+def lines(*numbers: int) -> list[bytes]:
+    return lines_of(entry(number) for number in numbers)
+
+
+def numbers(file: JournalFile, limit: int = 100) -> list[object]:
+    return [found["number"] for found in file.read(limit)[0]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def test_what_was_written_is_not_read(path: Path) -> None:
+    file = JournalFile(path)
+    assert file.read(10) == ([], 0)
+    assert file.append(lines(1, 2)) == 2
+    assert file.append(lines(3)) == 1
+    assert numbers(JournalFile(path)) == [1, 2, 3]
+    assert numbers(file, 2) == [2, 3]
+    assert path.stat().st_mode & 0o007 == 0, "others read who did what and why"
+
+
+def test_half_a_line_is_read_or_spoils_the_next(path: Path) -> None:
+    """For every byte at which a kill or a full disk can have cut the last line."""
+    whole = b"".join(line + b"\n" for line in lines(1, 2))
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        file = JournalFile(path)
+        kept = whole[:cut].count(b"\n")
+        assert numbers(file) == [1, 2][:kept]
+        file.append(lines(3))
+        # A line that lacked its end alone has it now.
+        assert [number for number in numbers(file) if number == 3] == [3]
+        assert all(json.loads(line) for line in path.read_bytes().splitlines() if _is_json(line))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"{", b"[]", b"5", b'{"at": 5, "event": "x"}', b'{"event": "x"}', b"\xff\xfe", b"{}"]
+)
+def test_a_line_that_is_no_entry_ends_the_reading_or_passes_in_silence(path: Path, rubbish: bytes) -> None:
+    path.write_bytes(lines(1)[0] + b"\n" + rubbish + b"\n\n" + lines(2)[0] + b"\n")
+    found, broken = JournalFile(path).read(10)
+    assert [one["number"] for one in found] == [1, 2]
+    assert broken == 1
+
+
+def test_the_file_grows_for_ever_or_forgets_everything_at_once(path: Path) -> None:
+    size = len(lines(1)[0]) + 1
+    file = JournalFile(path, largest_bytes=10 * size)
+    for number in range(1, 26):
+        file.append(lines(number % 10))
+    older = path.with_name("journal.1")
+    assert path.stat().st_size <= 10 * size
+    assert older.stat().st_size <= 10 * size
+    assert numbers(file) == [number % 10 for number in range(11, 26)]
+    assert numbers(file, 7) == [number % 10 for number in range(19, 26)]
+    assert sorted(os.listdir(path.parent)) == ["journal", "journal.1"]
+
+
+def test_no_room_for_a_line_writes_half_of_it_or_loses_those_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = JournalFile(path)
+    write = os.write
+    room = len(lines(1)[0]) + 1 + 5
+
+    def full(descriptor: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(28, "No space left on device")
+        written = write(descriptor, data[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", full)
+    assert file.append(lines(1, 2, 3)) == 1, "the second was cut"
+    with pytest.raises(OSError, match="No space"):
+        file.append(lines(2, 3))
+    monkeypatch.setattr(os, "write", write)
+    assert file.append(lines(2, 3)) == 2
+    assert numbers(file) == [1, 2, 3]
+
+
+def test_another_process_that_writes_too_is_overwritten(path: Path) -> None:
+    one, other = JournalFile(path), JournalFile(path)
+    for number in range(5):
+        (one, other)[number % 2].append(lines(number))
+    assert numbers(one) == [0, 1, 2, 3, 4]
