@@ -99,9 +99,8 @@ class OverrideDesk:
         return self.current()
 
     def restore(self, override: Override) -> None:
-        """Put back what an earlier process held, if it has not ended."""
-        if override.in_force(self._wall_clock()):
-            self._board.set(OverrideSource.API, override)
+        """Put back what an earlier process held; one that has ended since is as none."""
+        self._board.set(OverrideSource.API, override)
 
     def _refuse_the_weaker(self) -> None:
         current = self.current()

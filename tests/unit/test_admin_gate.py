@@ -33,8 +33,9 @@ def test_the_token_is_refused(authorization: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "authorization", ["", "Bearer", "Bearer ", "Bearer the-admin-toke", "Bearer the-admin-token2", "Basic the-admin-token",
-                      "the-admin-token", "Bearer ü"],
+    "authorization",
+    ["", "Bearer", "Bearer ", "Bearer the-admin-toke", "Bearer the-admin-token2", "Basic the-admin-token",
+     "the-admin-token", "Bearer ü"],
 )  # fmt: skip
 def test_a_wrong_token_gets_in(authorization: str) -> None:
     assert code(Authorization=authorization) == 401

@@ -84,7 +84,9 @@ def test_an_outage_is_not_told_from_its_first_bad_answer_to_its_return(story: St
     story.incidents(events.TokensUsed("claude", Usage(100, 20)))
     story.incidents(events.TokensUsed("vertex", Usage(7, 7)))
     story.incidents(events.RequestLost("m", "reset"))
+    story.at(13).answers(OK, first_byte=0.1)
     story.at(15).answers(BAD)
+    story.ended(events.NO_UPSTREAM)
     story.at(20).answers(OK, first_byte=0.1)
     story.at(21).answers(OK, first_byte=0.1)
     story.at(22.5).switch("vertex")
@@ -130,6 +132,14 @@ def test_slow_answers_failed_probes_or_those_of_another_model_begin_wrongly(stor
     assert probed.only["seconds_to_detect"] == pytest.approx(3)
 
 
+def test_the_return_took_longer_than_the_outage(story: Story) -> None:
+    story.at(0).answers(BAD)
+    story.at(1).answers(OK, first_byte=0.1)
+    story.at(5).switch("claude", reason=RouteReason.OVERRIDE)
+    story.at(8).switch("vertex", reason=RouteReason.PRIMARY)
+    assert story.only["seconds_to_return"] == 3
+
+
 def test_calls_that_hang_have_a_first_bad_answer(story: Story) -> None:
     story.at(5).switch("claude")
     assert story.only["first_bad_answer_at"] is None
@@ -146,6 +156,7 @@ def test_probes_are_spent_on_the_incident(story: Story) -> None:
 def test_a_flapping_circuit_is_an_incident_each_time(story: Story) -> None:
     for start in (0, 40):
         story.at(start).switch("claude")
+        assert story.only["ended_at"] is None
         story.at(start + 10).switch("vertex")
     assert story.only["switches"] == 4
     assert story.only["seconds_away"] == 50

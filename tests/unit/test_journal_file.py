@@ -107,6 +107,20 @@ def test_no_room_for_a_line_writes_half_of_it_or_loses_those_before(
     assert numbers(file) == [1, 2, 3]
 
 
+def test_a_write_that_fails_half_way_repeats_what_was_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, left = os.write, [1]
+
+    def failing(descriptor: int, data: bytes) -> int:
+        if not left:
+            raise OSError(5, "Input/output error")
+        left.pop()
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", failing)
+    assert JournalFile(path).append(lines(1, 2)) == 1
+    assert numbers(JournalFile(path)) == [1]
+
+
 def test_another_process_that_writes_too_is_overwritten(path: Path) -> None:
     one, other = JournalFile(path), JournalFile(path)
     for number in range(5):

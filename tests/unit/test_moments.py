@@ -28,7 +28,8 @@ def test_a_slip_is_taken_for_a_length(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (-5, "0 s"), (59.6, "1 min"), (3_600, "1 h"), (7_199, "1 h 59 min"), (90_000, "1 d 1 h"), (61, "1 min 1 s")],
+    [(0, "0 s"), (-5, "0 s"), (59.6, "1 min"), (3_600, "1 h"), (7_199, "1 h 59 min"), (90_000, "1 d 1 h"),
+     (61, "1 min 1 s")],
 )  # fmt: skip
 def test_a_length_reads_as_another(seconds: float, words: str) -> None:
     assert in_words(timedelta(seconds=seconds)) == words
