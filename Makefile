@@ -31,9 +31,15 @@ mutate: $(STAMP) ## a mutation run over health/ (a quarter of an hour; score and
 	@$(BIN)/mutmut run --max-children 2 >/dev/null || { echo "mutmut failed; for why: $(BIN)/mutmut run"; exit 1; }
 	@$(BIN)/python -m tests.mutation_score
 
+# The image installs no more than it needs, in the same versions: its two locks are parts of requirements.lock.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --no-header
+
 lock: $(STAMP) ## resolve the newest versions that pyproject.toml allows into requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --group dev pyproject.toml --output-file requirements.lock
+	@$(LOCK) --upgrade --group dev pyproject.toml --output-file requirements.lock
+	@$(LOCK) --extra openfeature --constraints requirements.lock pyproject.toml --output-file deploy/runtime.lock
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
+		$(LOCK) --constraints requirements.lock - --output-file deploy/build.lock
 
 clean: ## remove what the targets made
 	@rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis mutants build dist $(NODE)/node_modules

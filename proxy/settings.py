@@ -1,23 +1,22 @@
-"""The settings of the process: read once from the environment and one TOML file, checked as a whole, then frozen.
+"""The settings of the process: read from the environment, files of secrets and one TOML file, checked as a whole, then
+frozen.
 
 Whoever starts a proxy in an incident gets every error at once, each naming its variable, and never a secret in one.
 The models say what a setting is, settings_types.py what a single value may be, settings_rules.py what must hold between
-several; settings_groups.py holds those that share a prefix. The table of settings in the README is made from
-`describe()`.
+several, settings_sources.py where values come from; settings_groups.py holds those that share a prefix. The table of
+settings in the README is made from `describe()`.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy.override import OverrideMode
 from proxy.settings_groups import (
@@ -29,12 +28,14 @@ from proxy.settings_groups import (
     VertexSettings,
 )
 from proxy.settings_rules import broken_rules
+from proxy.settings_sources import Found, from_environment, from_file, from_secrets
 from proxy.settings_types import (
     FALLBACK_KEY,
     PREFIX,
     AnyCase,
     CredentialsKind,
     Host,
+    ImportPath,
     Port,
     ProbeTarget,
     SecondsOrZero,
@@ -120,6 +121,21 @@ class Settings(BaseSettings):
         description="File watched while running: `auto`, `vertex` or `claude`, or TOML with `mode`, `reason`, `actor`, "
         "`expires_at`, `percent`.",
     )
+    openfeature_provider: ImportPath | None = Field(
+        default=None,
+        description="`package.module:callable`, called without arguments at the start, gives the OpenFeature provider "
+        "that is asked for each caller's upstream; needs the extra `completion-proxy[openfeature]`.",
+    )
+    journal_file: Path | None = Field(
+        default=None,
+        description="File to which what happened is appended as JSON lines, and from which it is read at the start.",
+    )
+    log_requests: bool = Field(default=True, description="Write one log line a request.")
+    secrets_dir: Path | None = Field(
+        default=None,
+        description="Directory in which a file can stand for each setting, named as its variable, with the prefix or "
+        "without, in any case. It is stronger than the TOML file, and the environment is stronger still.",
+    )
     vertex: VertexSettings = VertexSettings()
     claude: ClaudeSettings = ClaudeSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
@@ -160,12 +176,6 @@ def _fields(model: type[BaseModel] = Settings, above: str = "") -> Iterator[tupl
 _SETTINGS = dict(_fields())
 _DEFAULTS_IN_WORDS = {"vertex.base_url": "from the location in the path", "claude.api_key": FALLBACK_KEY}
 
-# What Kubernetes puts into every pod for a Service called completion-proxy or completion-proxy-…: no typo of anybody's,
-# and refusing it would keep the pods from restarting once the Service exists. A variable that the pod itself sets wins
-# over these, so a PORT of this form was never meant as a setting.
-_SERVICE_LINK = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
-_SERVICE_LINK_PORT = re.compile(r"(tcp|udp|sctp)://[^/\s]+:\d+")
-
 
 def describe() -> list[SettingDoc]:
     """Every setting, in the order of the models."""
@@ -192,33 +202,54 @@ def _default_in_words(key: str, default: Any) -> str:
 
 
 def load_settings(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from the environment (that of the process by default) and the TOML file `config`.
+    """Read the settings from the environment (that of the process by default), the directory of secrets that it or the
+    TOML file `config` names, and that file.
 
-    The environment wins; an empty value counts as not set. Raises SettingsError with every problem at once.
+    The environment is the strongest, the file the weakest; an empty value counts as not set. Everything is read anew.
+    Raises SettingsError with every problem at once.
     """
-    environ = os.environ if environ is None else environ
-    problems: list[str] = []
-    tree = _tree(config, problems) if config is not None else {}
-    in_file = dict(_from_file(config, tree, problems)) if config is not None and tree else {}
-    in_environment = dict(_from_environment(environ, problems))
-    values = in_file | in_environment
-    fallback = environ.get(FALLBACK_KEY)
-    if fallback and "claude.api_key" not in values:
-        values["claude.api_key"] = fallback
+    in_environment = from_environment(os.environ if environ is None else environ, Settings, _SETTINGS)
+    in_file = from_file(config, _SETTINGS) if config is not None else Found()
+    in_secrets = _from_secrets(in_environment, in_file)
+    sources = (in_file, in_secrets, in_environment)
+    values: dict[str, object] = {}
+    places: dict[str, str] = {}
+    for source in sources:
+        values |= source.values
+        places |= {key: source.places.get(key, variable(key)) for key in source.values}
+    if "claude.api_key" not in values:
+        values |= _fallback(in_environment, in_secrets, places)
 
     def name(key: str) -> str:
-        if key in in_file and key not in in_environment:
-            return f"{variable(key)} (in {config})"
-        return f"{variable(key)} or {FALLBACK_KEY}" if key == "claude.api_key" else variable(key)
+        return places.get(key, variable(key))
 
     settings, errors = _checked(values)
+    problems = [problem for source in sources for problem in source.problems]
     problems += [f"{name(key)}: {text}" for key, text in errors]
-    if tree is not None:  # else what is missing may well stand in the file that could not be read
-        broken = {key for key, _ in errors}
+    if all(source.whole for source in sources):
+        broken = {key for key, _ in errors}.union(*(source.unread for source in sources))
         problems += [text for keys, text in broken_rules(settings, name) if broken.isdisjoint(keys)]
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _from_secrets(in_environment: Found, in_file: Found) -> Found:
+    for source in (in_environment, in_file):
+        directory = source.values.get("secrets_dir")
+        if isinstance(directory, str):
+            return from_secrets(directory, source.places.get("secrets_dir", variable("secrets_dir")), _SETTINGS)
+    return Found()
+
+
+def _fallback(in_environment: Found, in_secrets: Found, places: dict[str, str]) -> dict[str, str]:
+    places["claude.api_key"] = f"{variable('claude.api_key')} or {FALLBACK_KEY}"
+    if in_environment.fallback is not None:
+        return {"claude.api_key": in_environment.fallback}
+    if in_secrets.fallback is None:
+        return {}
+    places["claude.api_key"] = in_secrets.places[FALLBACK_KEY]
+    return {"claude.api_key": in_secrets.fallback}
 
 
 def _checked(values: Mapping[str, object]) -> tuple[Settings, list[tuple[str, str]]]:
@@ -242,62 +273,3 @@ def _nested(values: Mapping[str, object]) -> dict[str, Any]:
         group, _, inner = key.rpartition(".")
         (nested.setdefault(group, {}) if group else nested)[inner] = value
     return nested
-
-
-def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[tuple[str, object]]:
-    keys = {variable(key): key for key in _SETTINGS}
-    known: dict[str, str | None] = {}
-    for name, value in environ.items():
-        rest = name.upper().removeprefix(PREFIX)
-        if rest == name.upper() or _SERVICE_LINK.fullmatch(rest):
-            continue
-        if rest.endswith("PORT") and _SERVICE_LINK_PORT.fullmatch(value):
-            continue
-        if name not in keys:
-            problems.append(f"{name}: there is no such setting{_did_you_mean(name, keys)}")
-        elif value.strip():
-            known[name.lower()] = value
-    source = EnvSettingsSource(Settings)
-    source.env_vars = known
-    yield from _flat(source())
-
-
-def _tree(path: Path, problems: list[str]) -> dict[str, Any] | None:
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        problems.append(f"{path}: cannot be read: {error.strerror or type(error).__name__}")
-    except ValueError as error:
-        # The text of a decoding error quotes the file, and secrets stand in it.
-        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        problems.append(f"{path}: is not valid TOML: {why}")
-    return None
-
-
-def _from_file(path: Path, tree: Mapping[str, Any], problems: list[str]) -> Iterator[tuple[str, object]]:
-    for key, value in _flat(tree):
-        if key not in _SETTINGS:
-            hint = _did_you_mean(key, _SETTINGS)
-            problems.append(f"{variable(key)} ({key} in {path}): there is no such setting{hint}")
-        elif isinstance(value, bool) and _SETTINGS[key].annotation is not bool:
-            # pydantic would take true for the number 1.
-            problems.append(f"{variable(key)} (in {path}): must not be true or false")
-        elif not (isinstance(value, str) and not value.strip()):
-            yield key, value
-
-
-def _flat(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and name not in _SETTINGS:
-            yield from ((f"{name}.{inner}", item) for inner, item in value.items())
-        else:
-            yield name, value
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    # Compared without the prefix, which would make all of them alike.
-    spellings = {other.removeprefix(PREFIX).lower(): other for other in known}
-    close = get_close_matches(name.lower().removeprefix(PREFIX.lower()), spellings, 1)
-    return f"; did you mean {spellings[close[0]]}?" if close else ""

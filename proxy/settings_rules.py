@@ -1,13 +1,14 @@
 """What must hold between several settings, so that a proxy that starts can serve and cannot be abused.
 
-Pure but for a look at the TLS files. A rule names the settings that it judges: it is passed over when one of them could
-not be read at all.
+Pure but for a look at the TLS files and at what is installed. A rule names the settings that it judges: it is passed
+over when one of them could not be read at all.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,6 +29,7 @@ def broken_rules(settings: Settings, name: Name) -> Iterator[Problem]:
     yield from _listener_checks(settings, name)
     yield from _upstream_checks(settings, name)
     yield from _time_checks(settings, name)
+    yield from _extra_checks(settings, name)
 
 
 def _listener_checks(settings: Settings, name: Name) -> Iterator[Problem]:
@@ -96,3 +98,11 @@ def _time_checks(settings: Settings, name: Name) -> Iterator[Problem]:
     if settings.breaker.open_seconds > settings.breaker.max_open_seconds:
         keys = ("breaker.open_seconds", "breaker.max_open_seconds")
         yield keys, f"{name(keys[0])}: must not be more than {name(keys[1])}"
+
+
+def _extra_checks(settings: Settings, name: Name) -> Iterator[Problem]:
+    if settings.openfeature_provider is not None and find_spec("openfeature") is None:
+        yield (
+            ("openfeature_provider",),
+            f"{name('openfeature_provider')}: needs an extra: pip install completion-proxy[openfeature]",
+        )

@@ -90,6 +90,12 @@ def _base_url(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _import_path(value: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value := value.strip()):
+        raise ValueError("must be package.module:callable")
+    return value
+
+
 def _items(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
@@ -128,6 +134,7 @@ PathSegment = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.@:_-]{0,99}$
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+ImportPath = Annotated[str, AfterValidator(_import_path)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -41,16 +41,19 @@ Ctrl-C ends it.
 """
 
 
-async def simulate(vertex_port: int, claude_port: int, echo: Callable[[str], None] = print) -> None:
-    """Run both providers on loopback until SIGINT, SIGTERM or cancellation; port 0 picks one.
+async def simulate(
+    vertex_port: int, claude_port: int, echo: Callable[[str], None] = print, *, host: str = "127.0.0.1"
+) -> None:
+    """Run both providers until SIGINT, SIGTERM or cancellation; port 0 picks one.
 
-    `echo` is given the guide, once both listen. Raises OSError if a port is taken.
+    `echo` is given the guide, once both listen. Raises OSError if an address cannot be had. Whoever can reach `host`
+    can break them: another one than loopback is for a network of the demo's own.
     """
     vertex, claude = SimulatedVertex(), SimulatedClaude()
     with _interruption() as interrupted:
         try:
-            await vertex.start(port=vertex_port)
-            await claude.start(port=claude_port)
+            await vertex.start(host, vertex_port)
+            await claude.start(host, claude_port)
             echo(GUIDE.format(vertex=vertex.url, claude=claude.url))
             await interrupted.wait()
         finally:
