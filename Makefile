@@ -42,7 +42,7 @@ lock: $(STAMP) ## resolve the newest versions that pyproject.toml allows into re
 		$(LOCK) --constraints requirements.lock - --output-file deploy/build.lock
 
 clean: ## remove what the targets made
-	@rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis mutants build dist $(NODE)/node_modules
+	@rm -rf .venv .artefacts .mypy_cache .ruff_cache .import_linter_cache .hypothesis mutants build dist $(NODE)/node_modules
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'

@@ -23,9 +23,11 @@ from proxy.journal import Journal
 from proxy.logs import EventLog
 from proxy.metrics import Metrics
 from proxy.override_desk import OverrideDesk
+from proxy.page import Feed, add_page
 from proxy.reload import refuse_what_needs_a_restart
 from proxy.status import Status
 from proxy.switchboard import Switchboard
+from proxy.timeline import Timeline
 from proxy.upstreams.providers import ORDER
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class App:
     ) -> None:
         """`listeners` see every event besides the proxy's own. Must be made on a running loop."""
         self._settings = settings
+        self._wall_clock = wall_clock
         self._clock = asyncio.get_running_loop().time
         self.log = structlog.get_logger()
         self._hub = events.Hub()
@@ -78,6 +81,8 @@ class App:
         self.incidents = Incidents(
             ORDER[0], write=self.journal.append, override=self.desk.current, wall_clock=wall_clock
         )
+        self.timeline = Timeline(ORDER, lambda: wall_clock().timestamp())
+        self._feed = Feed()
         self.status = Status(
             version=VERSION,
             circuits=self.switchboard.circuits,
@@ -92,6 +97,8 @@ class App:
             EventLog(self.log, self._clock),
             self.journal,
             self.incidents,
+            self.timeline,
+            self._feed,
             self.switchboard,
             *listeners,
         )
@@ -242,7 +249,18 @@ class App:
         application = admin_application(self.metrics, self.status, self.journal, self.incidents, lambda: self._draining)
         gate = Gate(lambda: self._settings.admin_token, self._change_refused)
         add_override(application, self.desk, gate)
-        return web.AppRunner(application, access_log=None, shutdown_timeout=_STRAGGLER_SECONDS)
+        add_page(
+            application,
+            self.status,
+            self.timeline,
+            self._feed,
+            needs_token=lambda: gate.needs_token,
+            wall_clock=self._wall_clock,
+        )
+        # A reader of the feed that has gone must free its place at once.
+        return web.AppRunner(
+            application, handler_cancellation=True, access_log=None, shutdown_timeout=_STRAGGLER_SECONDS
+        )
 
     async def _bind(self, runner: web.BaseRunner, host: str, port: int, tls: ssl.SSLContext | None) -> str:
         await runner.setup()

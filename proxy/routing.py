@@ -125,13 +125,14 @@ class ActiveUpstreams:
             upstream, reason = found
             if before is None:
                 self._by_model[model] = Active(model, upstream, reason, wall_now)
-                self._emit(Serving(wall_now, model, upstream, reason, partial(self._available, model)))
+                self._emit(Serving(wall_now, model, upstream, reason, partial(self.available, model)))
             elif before.upstream != upstream:
                 self._by_model[model] = Active(model, upstream, reason, wall_now)
                 self._emit(Switch(wall_now, model, before.upstream, upstream, reason, cause))
             elif before.reason is not reason:
                 self._by_model[model] = Active(model, upstream, reason, before.since)
 
-    def _available(self, model: str) -> int:
+    def available(self, model: str) -> int:
+        """How many upstreams have a closed circuit for `model`."""
         circuits = self._circuits(model)
         return sum(circuit is None or circuit.circuit_state is CircuitState.CLOSED for circuit in circuits)

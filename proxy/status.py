@@ -6,8 +6,10 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from health.outcome import OutcomeKind
+from health.transitions import CircuitState
 from proxy.entries import switch_entry
-from proxy.events import Probed, ProbesEnded, ProbeSkipped, Switch
+from proxy.events import Probed, ProbesEnded, ProbeSkipped, Switch, ThresholdsSet
+from proxy.evidence import evidence, thresholds
 from proxy.moments import rfc3339, rfc3339_of
 from proxy.override import entry as override_entry
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from health.breaker import CircuitBreaker
     from health.circuits import Circuits
     from health.pace import NextProbe
     from proxy.events import Event
@@ -46,28 +49,36 @@ class Status:
         self._started_at = wall_clock()
         self._switches: deque[Switch] = deque(maxlen=_SWITCHES_KEPT)
         self._probes: dict[tuple[str, str], Probed] = {}
+        self._failed_probes: dict[tuple[str, str], Probed] = {}
         self._next_probes: dict[tuple[str, str], NextProbe] = {}
+        self._thresholds: dict[str, Any] = {}
         self._skipped: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, event: Event) -> None:
         """Remember what the snapshot shows."""
-        if isinstance(event, Switch):
+        if isinstance(event, ThresholdsSet):
+            self._thresholds = thresholds(event.config)
+        elif isinstance(event, Switch):
             self._switches.append(event)
         elif isinstance(event, Probed):
             probe = (event.result.upstream, event.result.model)
             self._probes[probe] = event
+            if event.result.outcome.kind not in (OutcomeKind.OK, OutcomeKind.THROTTLED, OutcomeKind.NEUTRAL):
+                self._failed_probes[probe] = event
             self._next_probes[probe] = event.result.next_probe
         elif isinstance(event, ProbeSkipped):
             self._next_probes[event.upstream, event.model] = event.next_probe
             self._skipped[event.upstream, event.model] += 1
         elif isinstance(event, ProbesEnded):
             self._probes.clear()
+            self._failed_probes.clear()
 
     def snapshot(self) -> dict[str, Any]:
         """The value of /status.json; times are RFC 3339 in UTC."""
         return {
             "version": self._version,
             "started_at": rfc3339(self._started_at),
+            "thresholds": self._thresholds,
             "override": override_entry(self._override()),
             "circuits": self._circuit_entries(),
             "probes": [self._probe_entry(probed) for probed in self._probes.values()],
@@ -77,6 +88,7 @@ class Status:
                     "upstream": active.upstream,
                     "reason": active.reason,
                     "since": rfc3339_of(active.since),
+                    "available": self._active.available(active.model),
                 }
                 for active in self._active
             ],
@@ -103,6 +115,7 @@ class Status:
                     "admitted_ratio": circuit.admitted_share(now),
                     "spill_ratio": circuit.spilled_share(now),
                     "would_be": circuit.judged_state if circuit.config.observe_only else None,
+                    "tripped_on": _trip(circuit),
                     "open_until": rfc3339_of(circuit.open_until + to_wall) if circuit.open_until is not None else None,
                 }
             )
@@ -123,4 +136,19 @@ class Status:
             "interval_seconds": next_probe.seconds,
             "budget_remaining": next_probe.budget_remaining,
             "skipped": self._skipped[probe],
+            "last_failure": _failure(self._failed_probes.get(probe)),
         }
+
+
+def _failure(probed: Probed | None) -> dict[str, Any] | None:
+    """What the last probe that failed said; it stays when the next ones succeed."""
+    if probed is None:
+        return None
+    outcome = probed.result.outcome
+    return {"at": rfc3339_of(probed.at), "result": outcome.reason or outcome.kind, "detail": probed.detail}
+
+
+def _trip(circuit: CircuitBreaker) -> dict[str, Any] | None:
+    """What a circuit that is open went by when it opened."""
+    trip = circuit.last_transition
+    return evidence(trip) if trip is not None and circuit.judged_state is CircuitState.OPEN else None

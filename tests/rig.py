@@ -167,7 +167,7 @@ def environment(vertex: str, claude: str, **settings: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def rig(*, wall_clock: Callable[[], datetime] | None = None, **settings: str) -> AsyncIterator[Rig]:
+async def rig(wall_clock: Callable[[], datetime] | None = None, /, **settings: str) -> AsyncIterator[Rig]:
     """A running rig; `settings` by their names without the prefix, "" to leave one of the usual out.
 
     `wall_clock` is what overrides end by.

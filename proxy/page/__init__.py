@@ -1,0 +1,81 @@
+"""The status page of the admin listener, and the feed that keeps it live.
+
+One renderer: the server writes the whole page, and the script in it fetches the same page again and swaps the parts
+that have changed. So it works without scripts, and what it shows cannot differ from what the server says.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import hdrs, web
+
+from proxy.page.feed import Feed
+from proxy.page.view import view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from proxy.status import Status
+    from proxy.timeline import Timeline
+
+__all__ = ["Feed", "add_page"]
+
+# No script, style or form of another origin, and none that stands in the page itself: models' names come from callers.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    # Without any referrer a browser sends a form with an Origin of "null", which is what a foreign page has.
+    "Referrer-Policy": "same-origin",
+    hdrs.CACHE_CONTROL: "no-store",
+}
+_FILES = {"/status.css": "text/css", "/status.js": "text/javascript", "/icon.svg": "image/svg+xml"}
+
+
+def add_page(
+    application: web.Application,
+    status: Status,
+    timeline: Timeline,
+    feed: Feed,
+    *,
+    needs_token: Callable[[], bool],
+    wall_clock: Callable[[], datetime],
+) -> None:
+    """Add the page, what belongs to it, and `/events`."""
+
+    async def show(request: web.Request) -> web.Response:
+        shown = view(status.snapshot(), timeline, wall_clock())
+        text = _template().render(
+            page=shown, needs_token=needs_token(), host=request.host, hold="hold" in request.query
+        )
+        return web.Response(text=text, content_type="text/html", headers=_HEADERS)
+
+    async def asset(request: web.Request) -> web.Response:
+        return web.Response(text=_file(request.path), content_type=_FILES[request.path], headers=_HEADERS)
+
+    application.router.add_get("/", show)
+    for path in _FILES:
+        application.router.add_get(path, asset)
+    application.router.add_get("/events", feed.serve)
+    application.on_shutdown.append(feed.close)
+
+
+@cache
+def _file(path: str) -> str:
+    return (Path(__file__).parent / path.removeprefix("/")).read_text("utf-8")
+
+
+@cache
+def _template() -> Any:
+    # Imported when the first page is asked for: serving must not wait for it.
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_file("/status.html"))

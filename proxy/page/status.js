@@ -1,0 +1,194 @@
+// Keeps the page live. The server alone decides what it says: this fetches the page anew and swaps what has changed.
+"use strict";
+
+const POLL_MILLISECONDS = 2000;
+const TOGETHER_MILLISECONDS = 120; // events that come together cause one look
+const NEWS = ["switch", "circuit", "would_trip", "probe", "override", "override_expiring", "config"];
+
+const element = (id) => document.getElementById(id);
+let token = null; // in memory alone: it is gone with the page
+let clockAhead = 0; // of the server's clock, in milliseconds
+let seenAt = new Date();
+let looking = false;
+let again = false;
+let soon = null;
+
+function clock(date) {
+  return date.toISOString().slice(11, 19) + " UTC";
+}
+
+function show(live) {
+  const connection = element("connection");
+  const text = live ? "Live" : "Not live since " + clock(seenAt) + ": the proxy does not answer";
+  connection.className = live ? "live" : "lost";
+  document.body.classList.toggle("stale", !live);
+  if (connection.textContent !== text) connection.textContent = text;
+}
+
+function count() {
+  const now = Date.now() + clockAhead;
+  for (const shown of document.querySelectorAll("[data-until]")) {
+    const seconds = Math.ceil((Number(shown.dataset.until) - now) / 1000);
+    const hours = Math.floor(seconds / 3600), minutes = Math.floor(seconds / 60) % 60;
+    const parts = hours > 0 ? hours + " h " + minutes + " min" : seconds >= 60 ? minutes + " min " + (seconds % 60) + " s" : seconds + " s";
+    shown.textContent = seconds > 0 ? "in " + parts : "now";
+  }
+}
+
+function swap(fresh) {
+  clockAhead = Number(fresh.getElementById("now").dataset.now) - Date.now();
+  const before = element("headline-text").textContent;
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const other = fresh.getElementById(part.id);
+    part.className = other.className;
+    if (part.dataset.shown !== other.innerHTML) {
+      part.dataset.shown = other.innerHTML;
+      part.replaceChildren(...other.childNodes);
+    }
+  }
+  element("release-button").disabled = fresh.getElementById("release-button").disabled;
+  document.title = fresh.title;
+  const after = element("headline-text").textContent;
+  // Only what has become another matter is read out, not each tick.
+  if (after !== before) element("announcement").textContent = after;
+  count();
+}
+
+async function look() {
+  if (looking) {
+    again = true;
+    return;
+  }
+  looking = true;
+  try {
+    const response = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(4000) });
+    if (!response.ok) throw new Error(String(response.status));
+    swap(new DOMParser().parseFromString(await response.text(), "text/html"));
+    seenAt = new Date(Date.now() + clockAhead);
+    show(true);
+  } catch {
+    show(false);
+  } finally {
+    looking = false;
+    if (again) {
+      again = false;
+      look();
+    }
+  }
+}
+
+function lookSoon() {
+  if (soon === null) soon = setTimeout(() => { soon = null; look(); }, TOGETHER_MILLISECONDS);
+}
+
+function say(text, right) {
+  const said = element("said");
+  said.className = right ? "right" : "wrong";
+  said.textContent = text;
+}
+
+function signed(inside) {
+  const login = element("login");
+  if (!login) return;
+  login.hidden = inside;
+  element("set").hidden = !inside;
+  element("logout").hidden = !inside;
+  if (!inside) token = null;
+}
+
+async function ask(method, path, body) {
+  const headers = { "Content-Type": "application/json" };
+  if (token !== null) headers.Authorization = "Bearer " + token;
+  try {
+    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+    const answer = response.status === 204 ? {} : await response.json();
+    if (response.status === 401) signed(false);
+    return { status: response.status, message: response.ok ? "" : answer.error.message };
+  } catch {
+    return { status: 0, message: "the proxy does not answer" };
+  }
+}
+
+function seconds(text) {
+  const units = { s: 1, m: 60, h: 3600, d: 86400 };
+  const parts = [...text.trim().toLowerCase().matchAll(/(\d+)\s*([smhd]?)/g)];
+  if (parts.map((part) => part[0]).join("").replace(/\s/g, "") !== text.trim().toLowerCase().replace(/\s/g, "")) return NaN;
+  return parts.reduce((sum, part) => sum + Number(part[1]) * (units[part[2]] || 1), 0);
+}
+
+async function setOverride(event) {
+  event.preventDefault();
+  const form = event.target, fields = form.elements;
+  const length = seconds(fields.ttl.value);
+  if (!(length > 0)) {
+    say("“Ends after” is no length of time: write it as 90s, 30m, 2h or 1d", false);
+    fields.ttl.focus();
+    return;
+  }
+  const force = element("force");
+  const answer = await ask("PUT", "/override", {
+    mode: fields.mode.value,
+    reason: fields.reason.value,
+    actor: fields.actor.value || null,
+    ttl_seconds: length,
+    percent: Number(fields.percent.value),
+    force: !force.hidden && force.querySelector("input").checked,
+  });
+  if (answer.status === 200) {
+    force.hidden = true;
+    force.querySelector("input").checked = false;
+    say("The override is set.", true);
+  } else {
+    if (answer.status === 409 && answer.message.includes("proven dead")) force.hidden = false;
+    say("Nothing was changed: " + answer.message, false);
+  }
+  look();
+}
+
+async function release(event) {
+  event.preventDefault();
+  if (element("login") && token === null) {
+    element("desk").open = true;
+    element("login").elements.token.focus();
+    say("Log in to release the override.", false);
+    return;
+  }
+  const answer = await ask("DELETE", "/override", { actor: element("set").elements.actor.value || null });
+  say(answer.status === 200 ? "The override is released." : "Nothing was changed: " + answer.message, answer.status === 200);
+  look();
+}
+
+async function logIn(event) {
+  event.preventDefault();
+  const field = event.target.elements.token;
+  token = field.value;
+  field.value = "";
+  const answer = await ask("POST", "/login");
+  if (answer.status === 204) {
+    signed(true);
+    say("", true);
+    element("set").elements.reason.focus();
+  } else {
+    token = null;
+    say(answer.message, false);
+    field.focus();
+  }
+}
+
+element("set").addEventListener("submit", setOverride);
+element("release").addEventListener("submit", release);
+if (element("login")) {
+  element("login").addEventListener("submit", logIn);
+  element("logout").addEventListener("click", () => { signed(false); say("Logged out.", true); });
+  signed(false);
+}
+const feed = new EventSource("/events");
+for (const name of NEWS) feed.addEventListener(name, lookSoon);
+feed.addEventListener("open", lookSoon);
+feed.addEventListener("error", lookSoon);
+setInterval(() => { if (!document.hidden) look(); }, POLL_MILLISECONDS);
+setInterval(count, 1000);
+document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+clockAhead = Number(element("now").dataset.now) - Date.now();
+show(true);
+count();

@@ -1,0 +1,183 @@
+"""The page and its feed over HTTP: what a browser without scripts, a hostile name and a slow reader make of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proxy import events
+from proxy.page import feed
+from proxy.simulator import Fault
+from tests.rig import TARGET, circuit_is, fim, path, rig
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from tests.rig import Rig
+
+
+@pytest.mark.virtual_time
+async def test_a_page_without_scripts_says_nothing() -> None:
+    async with rig(PROBES__TARGETS=TARGET, PROBES__INTERVAL_SECONDS="5", BREAKER__CONSECUTIVE_FAILURES="2") as proxy:
+        await proxy.until(lambda: len(proxy.seen(events.Probed)) >= 2)
+        code, text = await proxy.admin("/")
+        assert code == 200
+        for words in ("All well", "Vertex serves every model", "codestral-2", "claude-haiku-5-5", "Last 15 minutes"):
+            assert words in text
+        assert '<noscript><meta http-equiv="refresh"' in text
+        assert "refresh" not in (await proxy.admin("/?hold"))[1].partition("</head>")[0]
+        proxy.vertex.fault = Fault(status=503)
+        for _ in range(2):
+            await proxy.ask()
+        _, text = await proxy.admin("/")
+        for words in (
+            "Claude serves codestral-2",
+            "circuit is open: 2 failures in a row",
+            "data-until",
+            "Vertex to Claude",
+        ):
+            assert words in text
+
+
+@pytest.mark.virtual_time
+async def test_a_model_s_name_runs_in_the_reader_s_browser() -> None:
+    async with rig() as proxy:
+        for name in ("%3Cscript%3Ealert(1)%3C%2Fscript%3E", "%22onload%3D%22x", "%7B%7B7*7%7D%7D"):
+            await proxy.ask(fim(), url=path(name))
+        for model in ("<script>alert(1)</script>", '"onload="x', "{{7*7}}", "x" * 5_000):
+            proxy.app.switchboard.watch(model)
+        proxy.app.desk._take_file(None)
+        _, text = await proxy.admin("/")
+        assert "<script>alert" not in text
+        assert '"onload="' not in text
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+        assert "{{7*7}}" in text
+        assert "x" * 61 not in text
+
+
+@pytest.mark.virtual_time
+async def test_the_page_may_load_or_send_what_it_should_not() -> None:
+    async with rig() as proxy:
+        for url, kind in (("/", "text/html"), ("/status.css", "text/css"), ("/status.js", "text/javascript"),
+                          ("/icon.svg", "image/svg+xml")):  # fmt: skip
+            async with proxy.session.get(proxy.app.admin_address + url) as response:
+                assert response.status == 200
+                assert response.content_type == kind
+                policy = response.headers["Content-Security-Policy"]
+                assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+                assert "unsafe" not in policy
+                assert "frame-ancestors 'none'" in policy
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                assert response.headers["Cache-Control"] == "no-store"
+                text = await response.text()
+        _, text = await proxy.admin("/")
+        for forbidden in (" style=", "<style", "onclick", "http://", "https://"):
+            assert forbidden not in text.replace(proxy.app.admin_address, "")
+
+
+def test_serve_waits_for_the_page_s_library() -> None:
+    script = "import sys, proxy.serve; print('jinja2' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "False"
+
+
+async def _connect(proxy: Rig) -> aiohttp.ClientResponse:
+    return await proxy.session.get(proxy.app.admin_address + "/events")
+
+
+async def _event(response: aiohttp.ClientResponse) -> tuple[str, dict[str, object]]:
+    """The next event, heartbeats and the retry time passed over."""
+    name = ""
+    while True:
+        line = (await asyncio.wait_for(response.content.readline(), 60)).decode().strip()
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            return name, json.loads(line.removeprefix("data: "))
+
+
+@pytest.mark.virtual_time
+async def test_the_feed_leaves_out_what_happens() -> None:
+    settings = {"PROBES__TARGETS": TARGET, "PROBES__INTERVAL_SECONDS": "30", "BREAKER__CONSECUTIVE_FAILURES": "1"}
+    async with rig(**settings) as proxy:
+        await proxy.until(lambda: len(proxy.seen(events.Probed)) >= 2)
+        reader = await _connect(proxy)
+        assert reader.content_type == "text/event-stream"
+        proxy.vertex.fault = Fault(status=503)
+        await proxy.ask()
+        async with proxy.session.put(proxy.app.admin_address + "/override", json={"mode": "claude", "reason": "INC-1"}):
+            pass
+        seen = [await _event(reader) for _ in range(3)]
+        assert {name for name, _ in seen} == {"circuit", "switch", "override"}
+        (switch,) = [entry for name, entry in seen if name == "switch"]
+        assert (switch["model"], switch["to"]) == ("codestral-2", "claude")
+        while (await _event(reader))[0] != "probe":
+            pass
+        reader.close()
+
+
+@pytest.mark.virtual_time
+async def test_silence_looks_like_a_dead_connection() -> None:
+    async with rig() as proxy:
+        reader = await _connect(proxy)
+        lines = [await asyncio.wait_for(reader.content.readline(), 60) for _ in range(6)]
+        assert lines[0] == b"retry: 1000\n"
+        assert lines[2:] == [b": still here\n", b"\n"] * 2
+        reader.close()
+
+
+@pytest.mark.virtual_time
+async def test_readers_without_end_are_let_in_or_keep_their_places() -> None:
+    async with rig() as proxy:
+        readers = [await _connect(proxy) for _ in range(feed.READERS)]
+        refused = await _connect(proxy)
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        assert "32 readers" in await refused.text()
+        for reader in readers:
+            reader.close()
+        await proxy.until(lambda: not proxy.app._feed._readers)
+        again = await _connect(proxy)
+        assert again.status == 200
+        again.close()
+
+
+@pytest.mark.virtual_time
+async def test_a_reader_that_does_not_read_fills_the_memory() -> None:
+    async with rig() as proxy:
+        reader = await _connect(proxy)
+        (queue,) = proxy.app._feed._readers
+        news = events.Switch(0.0, "m" * 100_000, "vertex", "claude", events.RouteReason.PRIMARY)
+        for _ in range(1_000):
+            proxy.app._feed(news)
+        assert not proxy.app._feed._readers
+        assert queue.qsize() <= 1
+        reader.close()
+
+
+@pytest.mark.virtual_time
+async def test_a_reader_that_stalls_holds_its_place_for_ever() -> None:
+    async with rig() as proxy:
+        reader = await _connect(proxy)
+        news = events.Switch(0.0, "m" * 4_000_000, "vertex", "claude", events.RouteReason.PRIMARY)
+        for _ in range(3):
+            proxy.app._feed(news)
+        await proxy.until(lambda: not proxy.app._feed._readers, seconds=30)
+        reader.close()
+
+
+async def test_an_open_feed_keeps_the_process_from_ending() -> None:
+    loop = asyncio.get_running_loop()
+    async with rig(BREAKER__CONSECUTIVE_FAILURES="1") as proxy:
+        reader = await _connect(proxy)
+        proxy.vertex.fault = Fault(status=503)
+        await proxy.ask()
+        assert circuit_is(proxy, "vertex", "open")()
+        started = loop.time()
+        await proxy.app.stop()
+        assert loop.time() - started < 0.4, "less than what stragglers are given"
+        assert b"event: switch" in await reader.read()

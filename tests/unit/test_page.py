@@ -1,0 +1,196 @@
+"""What the page says, in words and shapes: named by what a reader would take it for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from proxy import events
+from proxy.page.chart import chart
+from proxy.page.headline import Level, findings
+from proxy.page.view import Page, view
+from proxy.page.words import age, name_of, percent
+from proxy.timeline import Point, Timeline
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+THRESHOLDS = {"failure_rate": 0.5, "slow_rate": 0.5, "slow_call_seconds": 1.5}
+
+
+def circuit(upstream: str = "vertex", model: str = "m", **fields: Any) -> dict[str, Any]:
+    return {
+        "upstream": upstream, "model": model, "state": "closed", "reason": None, "since": "2026-11-24T11:59:00.000Z",
+        "calls": 50, "failure_rate": 0.0, "slow_rate": 0.0, "admitted_ratio": 1.0, "spill_ratio": 0.0, "would_be": None,
+        "tripped_on": None, "open_until": None, **fields,
+    }  # fmt: skip
+
+
+def active(model: str = "m", **fields: Any) -> dict[str, Any]:
+    return {
+        "model": model, "upstream": "vertex", "reason": "primary", "since": "2026-11-24T11:00:00.000Z", "available": 2,
+        **fields,
+    }  # fmt: skip
+
+
+NO_OVERRIDE = {"mode": "auto", "source": "none", "reason": None, "actor": None, "expires_at": None, "percent": 100}
+MOVED: dict[str, Any] = {
+    "upstream": "claude", "reason": "circuit_open", "available": 1, "since": "2026-11-24T11:58:00.000Z",
+}  # fmt: skip
+OPEN: dict[str, Any] = {"state": "open", "reason": "consecutive_failures", "open_until": "2026-11-24T12:00:05.000Z"}
+
+
+def status(**fields: Any) -> dict[str, Any]:
+    return {
+        "version": "1", "started_at": "2026-11-24T09:00:00.000Z", "thresholds": THRESHOLDS, "override": NO_OVERRIDE,
+        "circuits": [], "probes": [], "active": [active()], "switches": [], **fields,
+    }  # fmt: skip
+
+
+def told(lost: int = 0, **fields: Any) -> list[tuple[Level, str]]:
+    return [(one.level, f"{one.text}. {one.detail}") for one in findings(status(**fields), "vertex", "claude", lost)]
+
+
+def page(**fields: Any) -> Page:
+    return view(status(**fields), Timeline(("vertex", "claude"), NOW.timestamp), NOW)
+
+
+def test_all_well_reads_as_trouble() -> None:
+    assert told() == [(Level.OK, "All well. Vertex serves every model.")]
+    assert told(active=[]) == [(Level.OK, "Ready. No request has come in yet.")]
+
+
+@pytest.mark.parametrize(
+    ("trip", "words"),
+    [
+        ({"reason": "failure_rate", "failure_rate": 0.8, "calls": 50}, "80 % of 50 calls failed"),
+        ({"reason": "slow_rate", "slow_rate": 0.6, "calls": 10}, "60 % of 10 calls took over 1.5 s"),
+        ({"reason": "consecutive_failures", "consecutive_failures": 5}, "5 failures in a row"),
+        ({"reason": "probe", "failed_probes": 3}, "3 probes in a row failed"),
+        ({"reason": "trials_timed_out"}, "(trials timed out)"),
+    ],
+)
+def test_an_outage_is_told_without_its_cause(trip: dict[str, Any], words: str) -> None:
+    on = {"failed_probes": 0, **trip, "thresholds": THRESHOLDS}
+    one = circuit(state="open", reason=trip["reason"], tripped_on=on)
+    ((level, text),) = told(active=[active(**MOVED)], circuits=[one])
+    assert level is Level.WARNING
+    assert text.startswith("Claude serves m since 11:58:00 UTC. Vertex's circuit is open")
+    assert words in text
+
+
+def test_nobody_left_is_told_second() -> None:
+    both = [circuit(**OPEN), circuit("claude", "haiku", **OPEN)]
+    found = told(3, active=[active("n"), active(**{**MOVED, "available": 0})], circuits=both)
+    assert [level for level, _ in found] == [Level.CRITICAL, Level.CRITICAL, Level.WARNING]
+    assert "No upstream is available for m" in found[0][1]
+    assert "3 requests were lost in the last 15 minutes" in found[1][1]
+    assert "Claude, the backup, is not ready" in found[2][1]
+    assert not any("Claude serves" in text for _, text in found)
+
+
+def test_an_override_is_told_without_who_why_and_until_when() -> None:
+    override = {
+        "mode": "claude", "source": "api", "reason": "INC-1", "actor": "ann", "percent": 10,
+        "expires_at": "2026-11-24T14:00:00.000Z",
+    }  # fmt: skip
+    ((level, text),) = told(override=override)
+    assert level is Level.WARNING
+    assert text == "Override: 10 % of the callers to Claude until 14:00:00 UTC. ann: INC-1 (by the admin API)"
+
+
+def test_a_backup_that_is_down_or_a_busy_upstream_reads_as_all_well() -> None:
+    probe = {"upstream": "claude", "model": "haiku", "up": False, "last_result": "connect"}
+    assert told(probes=[probe])[0] == (Level.WARNING, "Claude, the backup, is not ready. Probes say connect.")
+    assert told(circuits=[circuit(spill_ratio=0.2)])[0][1].startswith("Vertex refuses calls of m for capacity. 20 %")
+
+
+def test_many_models_do_not_fit_or_hide_the_worst() -> None:
+    models = [active(f"m{number}") for number in range(60)] + [active("bad", **MOVED), active("worse", available=0)]
+    circuits = [circuit(model=f"m{number}") for number in range(60)] + [circuit(model="bad", **OPEN)]
+    shown = page(active=models, circuits=circuits)
+    assert [row.name for row in shown.models.shown[:2]] == ["worse", "bad"]
+    assert (len(shown.models.shown), shown.models.hidden) == (6, 56)
+    assert shown.circuits.shown[0].row.name == "Vertex · bad"
+    assert shown.circuits.shown[0].row.until == 1795521605000
+    assert "and 2 more models" in told(active=[active(f"m{number}", **MOVED) for number in range(3)])[0][1]
+
+
+def test_an_open_circuit_shows_what_it_counts_now() -> None:
+    on = {"calls": 65, "failure_rate": 0.08, "slow_rate": 0.0}
+    (row,) = page(circuits=[circuit(**OPEN, calls=0, tripped_on=on)]).circuits.shown
+    assert row.gauges[0].text == "8 % of 65 at the trip, threshold 50 %"
+    (row,) = page(circuits=[circuit(calls=1, slow_rate=1.0)]).circuits.shown
+    assert [(gauge.text, gauge.over) for gauge in row.gauges] == [
+        ("0 % of 1 call, threshold 50 %", False), ("100 % of 1 call, threshold 50 %", True),
+    ]  # fmt: skip
+
+
+def test_a_ramp_a_throttle_or_a_trial_of_thresholds_is_not_seen() -> None:
+    for fields, words in (
+        ({"admitted_ratio": 0.4}, "lets 40 % pass"),
+        ({"spill_ratio": 0.001}, "under 1 % not sent, for refusals (429)"),
+        ({"would_be": "half_open"}, "observed only: would be half-open"),
+    ):
+        (row,) = page(circuits=[circuit(**fields)]).circuits.shown
+        assert row.row.extra == words
+
+
+def test_a_probe_forgets_its_last_failure() -> None:
+    failure = {"at": "2026-11-24T11:30:00.000Z", "result": "server_error", "detail": "503 UNAVAILABLE " + "x" * 500}
+    probe = {
+        "upstream": "vertex", "model": "m", "up": True, "last_result": "ok", "last_at": "2026-11-24T11:59:58.000Z",
+        "duration_seconds": 0.05, "last_failure": failure,
+    }  # fmt: skip
+    (row,) = page(probes=[probe]).probes.shown
+    assert (row.badge, row.text) == ("up", "ok in 50 ms, 2 s ago")
+    assert row.extra.startswith("last failure 11:30:00 UTC: server_error (503 UNAVAILABLE")
+    assert len(row.extra) < 200
+
+
+def test_a_name_of_a_caller_breaks_the_page() -> None:
+    assert len(name_of("x" * 10_000)) == 60
+    assert (
+        name_of("a\u202eb\nc\x00") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c\N{REPLACEMENT CHARACTER}"
+    )
+
+
+def test_a_small_share_reads_as_none_and_an_age_as_another() -> None:
+    assert [percent(share) for share in (0, 0.001, 0.5, 1)] == ["0 %", "under 1 %", "50 %", "100 %"]
+    assert age("2026-11-24T12:00:00.000Z", NOW) == "just now"
+    assert age("2026-11-24T10:59:00.000Z", NOW) == "1 h ago"
+    assert age("2026-11-24T12:00:09.000Z", NOW - timedelta(seconds=5)) == "just now"
+
+
+def points(*served: tuple[int, int, int], p95: float | None = None) -> list[Point]:
+    return [
+        Point(1_000 + 5.0 * x, {"vertex": vertex, "claude": claude}, lost, p95, p95)
+        for x, (vertex, claude, lost) in enumerate(served)
+    ]
+
+
+def test_shares_are_drawn_wrongly_or_where_there_was_no_traffic() -> None:
+    drawn = chart(points((9, 0, 0), (9, 0, 0), (0, 0, 0), (1, 2, 1), (0, 5, 0)), ("vertex", "claude"), 1.5, [])
+    assert {area.name: area.path for area in drawn.areas} == {
+        "vertex": "M0 100H2V0H0ZM3 100H4V75H3Z", "claude": "M3 75H4V25H3ZM4 100H5V0H4Z", "lost": "M3 25H4V0H3Z",
+    }  # fmt: skip
+
+
+def test_a_latency_is_drawn_over_the_edge_or_across_a_gap() -> None:
+    line = [*points((1, 0, 0), (1, 0, 0), p95=1.0), *points((0, 0, 0)), *points((1, 0, 0), p95=7.0)]
+    drawn = chart(line, ("vertex", "claude"), 1.5, [1_000, 1_007.5])
+    assert drawn.top_seconds == 10
+    assert drawn.p95 == "M0 90H1V90H2M3 30H4"
+    assert (drawn.slow_y, drawn.marks) == (85.0, [0, 1.5])
+    assert chart(points((1, 0, 0)), ("vertex", "claude"), 1.5, []).top_seconds == 2
+
+
+def test_the_timeline_has_no_words_for_who_cannot_see_it() -> None:
+    timeline = Timeline(("vertex", "claude"), NOW.timestamp)
+    assert view(status(), timeline, NOW).chart_text == "No request in the last 15 minutes."
+    for upstream in ("vertex", "claude", "claude"):
+        timeline(events.RequestEnded(upstream, 200, 0.1))
+    timeline(events.RequestLost("m", "connect"))
+    assert view(status(), timeline, NOW).chart_text == (
+        "Last 15 minutes: 4 requests, 25 % by Vertex, 50 % by Claude, 1 lost; 0 switches."
+    )
