@@ -121,7 +121,7 @@ def _selected(node: Any) -> Iterator[tuple[str, list[str]]]:
     """Each selector's metric and the labels that it looks at."""
     match node:
         case promql.VectorSelector():
-            yield node.name, [matcher.name for matcher in node.matchers.matchers]
+            yield node.name or "", [matcher.name for matcher in node.matchers.matchers]
         case promql.MatrixSelector():
             yield from _selected(node.vector_selector)
         case promql.BinaryExpr():

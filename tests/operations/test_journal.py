@@ -99,8 +99,9 @@ async def test_a_kill_takes_the_journal_along(tmp_path: Path) -> None:
                 async with session.post(served.ready["address"] + path(), json=fim()) as response:
                     assert response.status == 200
         async with asyncio.timeout(5):
-            while not file.exists() or b'"incident"' not in file.read_bytes():
-                await asyncio.sleep(0.02)  # noqa: ASYNC110 (what another process does has no event)
+            # What another process does has no event.
+            while not file.exists() or b'"incident"' not in file.read_bytes():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         served.process.send_signal(signal.SIGKILL)
         await served.process.wait()
     with file.open("ab") as torn:

@@ -176,7 +176,7 @@ async def test_an_override_to_an_upstream_that_is_proven_dead_is_set_by_a_slip()
 @pytest.mark.virtual_time
 async def test_a_forgotten_override_stays_or_ends_without_a_warning() -> None:
     now = datetime(2026, 11, 24, 3, tzinfo=UTC)
-    async with rig(ADMIN_TOKEN=TOKEN, wall_clock=lambda: now) as proxy:
+    async with rig(lambda: now, ADMIN_TOKEN=TOKEN) as proxy:
         await change(proxy, "PUT", {**WISH, "ttl_seconds": 3_600})
         now += timedelta(minutes=54)
         await asyncio.sleep(1)
@@ -233,6 +233,10 @@ async def test_the_api_beats_what_is_stronger_or_seems_to(tmp_path: Path, strong
         assert (await proxy.ask()).served_by == ("vertex", "override")
 
 
+async def _changed(proxy: Rig, count: int) -> None:
+    await proxy.until(lambda: len(proxy.seen(events.OverrideChanged)) > count, seconds=3)
+
+
 async def test_a_file_that_comes_later_does_not_beat_the_api_or_ends_it(tmp_path: Path) -> None:
     file = tmp_path / "override.txt"
     async with rig(ADMIN_TOKEN=TOKEN, OVERRIDE_FILE=str(file)) as proxy:
@@ -243,7 +247,7 @@ async def test_a_file_that_comes_later_does_not_beat_the_api_or_ends_it(tmp_path
         ):
             count = len(proxy.seen(events.OverrideChanged))
             write()
-            await proxy.until(lambda count=count: len(proxy.seen(events.OverrideChanged)) > count, seconds=3)
+            await _changed(proxy, count)
             override = (await proxy.status())["override"]
             assert (override["source"], override["mode"]) == (source, mode)
             assert (await proxy.ask()).served_by == (mode, "override")

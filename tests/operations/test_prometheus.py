@@ -16,7 +16,7 @@ import pytest
 
 from proxy import events
 from proxy.simulator import Fault
-from tests.operations.prometheus_server import PROMETHEUS, Sample, Server, prometheus
+from tests.operations.prometheus_server import PROMETHEUS, Server, prometheus
 from tests.operations.queries import DASHBOARDS, alerts, dashboard, every_query, filled_in, recordings
 from tests.rig import TARGET, Rig, fim, rig
 
@@ -106,9 +106,8 @@ async def _vertex_is_down(proxy: Rig, server: Server) -> None:
     for file in DASHBOARDS:
         (annotation,) = dashboard(file)["annotations"]["list"]
         (marked,) = await server.query(filled_in(annotation["expr"], WHOLE_STORY))
-        assert marked == Sample(
-            {"model": "codestral-2", "to_upstream": "claude"}, pytest.approx(switch.at * 1000, abs=1)
-        )
+        assert marked.labels == {"model": "codestral-2", "to_upstream": "claude"}
+        assert marked.value == pytest.approx(switch.at * 1000, abs=1)
 
 
 async def _both_are_down(proxy: Rig, server: Server) -> None:
@@ -118,7 +117,8 @@ async def _both_are_down(proxy: Rig, server: Server) -> None:
         assert "<no value>" not in str(alert["annotations"])
         assert "%!" not in str(alert["annotations"])
     assert {name: alert["labels"]["severity"] for name, alert in firing.items()} == {
-        "NoUpstreamAvailable": "page", "RequestsLost": "page", "PrimaryCircuitOpen": "ticket", "BackupNotReady": "ticket",
+        "NoUpstreamAvailable": "page", "RequestsLost": "page",
+        "PrimaryCircuitOpen": "ticket", "BackupNotReady": "ticket",
     }  # fmt: skip
     assert 0.01 < await server.value("job:completion_proxy_requests_lost:ratio_rate5m") <= 1.05
     assert await server.value("completion_proxy_available_upstreams") == 0
@@ -140,11 +140,11 @@ async def _vertex_is_busy(proxy: Rig, server: Server) -> None:
 
 
 async def _somebody_forces_claude(override: Path, server: Server) -> None:
-    override.write_text("claude")
+    await asyncio.to_thread(override.write_text, "claude")
     await server.until_firing(*PINNED)
     assert await server.value('completion_proxy_override_mode{mode="claude"}') == 1
     assert await server.value("completion_proxy_override_percent") == 100
-    override.unlink()
+    await asyncio.to_thread(override.unlink)
     await server.until_firing()
 
 
@@ -154,9 +154,7 @@ async def _everything_is_answered(proxy: Rig, server: Server) -> None:
         samples = await server.query(filled_in(query.text, WHOLE_STORY))
         if not samples or all(math.isnan(sample.value) for sample in samples):
             unanswered.append(f"{query.place}: {query.text}")
-    for name in recordings():
-        if not await server.query(f"{name} == {name}"):
-            unanswered.append(name)
+    unanswered += [name for name in recordings() if not await server.query(f"{name} == {name}")]
     assert not unanswered
     assert {rule["name"]: rule["health"] for rule in await server.rules()} == dict.fromkeys(
         [*alerts(), *recordings()], "ok"
