@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
 
     from proxy.events import Event
+    from proxy.flags import Flags
     from proxy.settings import Settings
 
 VERSION = version("completion-proxy")
@@ -54,7 +55,10 @@ class App:
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         listeners: tuple[Callable[[Event], None], ...] = (),
     ) -> None:
-        """`listeners` see every event besides the proxy's own. Must be made on a running loop."""
+        """`listeners` see every event besides the proxy's own. Must be made on a running loop.
+
+        Raises FlagsUnavailable or OSError where a setting names what cannot be had.
+        """
         self._settings = settings
         self._wall_clock = wall_clock
         self._clock = asyncio.get_running_loop().time
@@ -94,7 +98,7 @@ class App:
         every: tuple[Callable[[Event], None], ...] = (
             self.metrics,
             self.status,
-            EventLog(self.log, self._clock),
+            EventLog(self.log, self._clock, log_requests=settings.log_requests),
             self.journal,
             self.incidents,
             self.timeline,
@@ -104,6 +108,7 @@ class App:
         )
         for listener in every:
             self._hub.listen(listener)
+        self._flags = _flags(settings, self._hub.emit)
         self._background: list[asyncio.Task[Any]] = []
         self._runners: list[web.BaseRunner] = []
         self._engines: list[Engine] = []
@@ -203,6 +208,8 @@ class App:
             await runner.cleanup()
         for engine in self._engines:
             await engine.stop()
+        if self._flags is not None:
+            self._flags.stop()
         await self.journal.stop()
 
     def _spawn(self, coroutine: Any, name: str) -> asyncio.Task[None]:
@@ -223,6 +230,7 @@ class App:
             circuits=self.switchboard.circuits,
             circuit=self.switchboard.circuit,
             plan=self.switchboard.plan,
+            flags=self._flags,
             emit=self._hub.emit,
             on_credentials_event=self._credentials_event,
             clock=self._clock,
@@ -304,6 +312,15 @@ class App:
         finally:
             # Else every wait would seem to be the loop's own fault from here on.
             self._lag.stop()
+
+
+def _flags(settings: Settings, emit: Callable[[Event], None]) -> Flags | None:
+    if settings.openfeature_provider is None:
+        return None
+    # An optional extra, imported where it is asked for.
+    from proxy.flags import Flags
+
+    return Flags(settings.openfeature_provider, ORDER, emit)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -32,6 +32,8 @@ class Caller:
 
     key: bytes = field(repr=False)
     may_use_claude: bool
+    actor: str | None = field(default=None, repr=False)
+    """The user, where the request names one."""
     credential: bytes | None = field(default=None, repr=False)
     """What `Callers.accepted` remembers the caller by; None where there is nothing to remember."""
 
@@ -60,16 +62,17 @@ class Callers:
         client_token = headers.get(CLIENT_TOKEN, "").strip() if self._passthrough else bearer
         if self._tokens and not self._is_known(client_token):
             raise NotAdmitted(self._how_to(client_token))
-        identity = headers.get(ACTOR, "").strip() or (client_token if self._tokens else bearer)
+        actor = headers.get(ACTOR, "").strip() or None
+        identity = actor or (client_token if self._tokens else bearer)
         # Salted by a constant, so that a share means the same callers on every replica; a caller without any identity
         # draws anew each time, so that at least the size of the share is right.
         key = _digest("key " + identity)[:16] if identity else os.urandom(16)
         if not self._passthrough:
-            return Caller(key, may_use_claude=True)
+            return Caller(key, may_use_claude=True, actor=actor)
         if not bearer or not self._vouching:
-            return Caller(key, may_use_claude=bool(bearer))
+            return Caller(key, may_use_claude=bool(bearer), actor=actor)
         credential = hashlib.sha256(self._salt + _bytes(bearer)).digest()
-        return Caller(key, self._is_vouched_for(credential), credential)
+        return Caller(key, self._is_vouched_for(credential), actor, credential)
 
     def accepted(self, caller: Caller, now: float) -> None:
         """Vertex let this caller's own credential pass at `now`."""

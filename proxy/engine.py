@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from health.breaker import CircuitBreaker
     from health.circuits import Circuits
     from proxy.events import Event
+    from proxy.flags import Flags
     from proxy.routing import Plan
     from proxy.settings import Settings
     from proxy.upstreams.base import Upstream
@@ -43,6 +44,7 @@ class Surroundings:
     """Upstream and model to the circuit of a probe."""
     plan: Callable[[str, bytes], Plan]
     """Model and caller's key to the plan of one request."""
+    flags: Flags | None
     emit: Callable[[Event], None]
     on_credentials_event: Callable[..., None]
     clock: Callable[[], float]
@@ -99,6 +101,7 @@ class Engine:
             ),
             callers=self._callers,
             plan=around.plan,
+            flags=around.flags,
             failover=Failover(
                 self._providers.upstreams,
                 around.circuits,

@@ -213,7 +213,7 @@ class FlagFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FlagFailed:
-    """A request's feature flag could not be asked, and was taken for `auto`. `detail` is the SDK's code of the error."""
+    """A request's feature flag could not be asked, and was taken for `auto`. `detail` is the SDK's code of an error."""
 
     reason: FlagFailure
     detail: str = ""
@@ -308,10 +308,10 @@ class RequestEnded:
     reason: str = ""
     """Why this upstream answered, as in `x-completion-proxy-reason`; else a `NoAnswer`."""
     model: str = ""
-    method: str = ""
-    """Vertex's name for what was asked, as in the path; "" for a path that is not served."""
+    dialect: str = ""
+    """The format of the path; "" for a path that is not served."""
     stream: bool = False
-    """A stream was asked for."""
+    """The answer was sent as it came."""
     complete: bool = True
     """The caller was sent a whole answer; False where it broke off or the caller left."""
     first_byte_seconds: float | None = None

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict
 
 from health.outcome import FailureReason
+from proxy.trace import TRACEPARENT, TRACESTATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from multidict import MultiMapping
+
+    from proxy.trace import TraceContext
 
 UPSTREAM = "x-completion-proxy-upstream"
 REASON = "x-completion-proxy-reason"
@@ -43,6 +46,8 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+
+_TRACE = frozenset({TRACEPARENT, TRACESTATE})
 
 # Content codings that the proxy can look into; a caller's Accept-Encoding is narrowed to them, for an answer that
 # cannot be inspected cannot be judged.
@@ -76,13 +81,21 @@ def _connection_bound(headers: MultiMapping[str]) -> frozenset[str]:
     return HOP_BY_HOP | {token.strip().lower() for token in ",".join(named).split(",")}
 
 
-def to_vertex(headers: MultiMapping[str], authorization: str | None, *, plain: bool = False) -> CIMultiDict[str]:
+def to_vertex(
+    headers: MultiMapping[str],
+    authorization: str | None,
+    *,
+    plain: bool = False,
+    trace: TraceContext | None = None,
+) -> CIMultiDict[str]:
     """The caller's headers as they go to Vertex: its own credential in place of `authorization` where that is given.
 
-    `plain` asks for an answer that is not compressed. Content-Length is left to the transport, which frames the body
-    anew.
+    `plain` asks for an answer that is not compressed. A new `trace` stands in place of what the caller sent of one.
+    Content-Length is left to the transport, which frames the body anew.
     """
     bound = _connection_bound(headers)
+    if trace is not None and not trace.continued:
+        bound |= _TRACE
     sent: CIMultiDict[str] = CIMultiDict()
     for name, value in headers.items():
         lower = name.lower()
@@ -92,7 +105,11 @@ def to_vertex(headers: MultiMapping[str], authorization: str | None, *, plain: b
             continue
         if lower == "accept-encoding":
             value = "identity" if plain else _inspectable(value)
+        elif lower == TRACEPARENT and trace is not None:
+            value = trace.traceparent
         sent.add(name, value)
+    if trace is not None:
+        sent.setdefault(TRACEPARENT, trace.traceparent)
     if authorization is not None:
         sent["Authorization"] = authorization
     sent.add("Via", VIA)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from proxy.front import MistralFront
     from proxy.paths import Route
     from proxy.served import Failure
+    from proxy.trace import TraceContext
 
 
 class Refused:
@@ -84,7 +85,7 @@ class Intake:
         self._largest_body = largest_body
         self._total_seconds = total_seconds
 
-    async def call(self, request: BaseRequest, started: float) -> Call | Refused:
+    async def call(self, request: BaseRequest, started: float, trace: TraceContext) -> Call | Refused:
         """The call that a request asks for; `started` is when it came, on the event loop's clock."""
         route = self._route(request)
         if isinstance(route, Refused):
@@ -108,6 +109,7 @@ class Intake:
         except web.RequestPayloadError:
             return Refused(400, "the request's body is not framed as HTTP demands", dialect=dialect)
         call.atomic = atomic
+        call.trace = trace
         return call
 
     def _route(self, request: BaseRequest) -> Route | Refused:

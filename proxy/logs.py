@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
 
@@ -12,6 +12,8 @@ from health.outcome import FailureReason, OutcomeKind
 from health.transitions import CircuitState
 from proxy import events
 from proxy.evidence import evidence
+from proxy.log_writer import LogWriter
+from proxy.override import entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,12 +25,15 @@ if TYPE_CHECKING:
 _QUIET_SECONDS = 1.0
 """Of failures that are alike, one line in so many seconds: an outage must not drown its own switch."""
 
+_LONGEST_NAME = 100
+"""A model's name comes from a caller."""
+
 _NOTHING: Mapping[str, object] = {}
 
 
 def configure(stream: TextIO | None = None) -> None:
-    """Send every log line of the process, the libraries' too, to `stream` (stderr) as JSON."""
-    stream = stream if stream is not None else sys.stderr
+    """Send every log line of the process, the libraries' too, to `stream` (stderr) as JSON; nobody waits for it."""
+    writer = LogWriter(stream if stream is not None else sys.stderr)
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -37,10 +42,10 @@ def configure(stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", writer)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(cast("TextIO", writer))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -56,8 +61,9 @@ def configure(stream: TextIO | None = None) -> None:
 class EventLog:
     """The hub's listener that writes."""
 
-    def __init__(self, log: FilteringBoundLogger, clock: Callable[[], float]) -> None:
+    def __init__(self, log: FilteringBoundLogger, clock: Callable[[], float], *, log_requests: bool = True) -> None:
         self._log = log
+        self._log_requests = log_requests
         self._clock = clock
         self._last: dict[tuple[str, ...], float] = {}
         self._unsaid: dict[tuple[str, ...], int] = {}
@@ -95,23 +101,46 @@ class EventLog:
             case events.ProbeSkipped():
                 self._budget(event.upstream, event.model, event.next_probe)
             case events.OverrideChanged(override=override):
-                self._log.warning(
-                    "override",
-                    mode=override.mode,
-                    source=override.source,
-                    reason=override.reason,
-                    actor=override.actor,
-                    expires_at=override.expires_at.isoformat() if override.expires_at is not None else None,
-                    percent=override.percent,
-                )
+                self._log.warning("override", change=event.change, **entry(override), cleared_by=event.actor)
+            case events.OverrideExpiring(override=override):
+                self._log.warning("override_expiring", **entry(override))
+            case events.ChangeRefused():
+                self._seldom(self._log.warning, "change_refused", code=str(event.code), why=event.why)
+            case events.ConfigReloaded(problems=()):
+                self._log.info("config_reloaded")
+            case events.ConfigReloaded(problems=problems):
+                self._log.error("config_rejected", problems=problems)
+            case events.JournalFailed(problem=problem):
+                self._seldom(self._log.error, "journal_failed", problem=problem)
+            case events.FlagFailed():
+                self._seldom(self._log.warning, "flag_failed", reason=event.reason, detail=event.detail)
             case events.OverrideRejected(problem=problem):
                 self._log.error("override_rejected", problem=problem)
             case events.AttemptEnded():
                 self._attempt_ended(event)
+            case events.RequestEnded() if self._log_requests:
+                self._request_ended(event)
             case events.RequestLost():
                 self._seldom(self._log.error, "request_lost", model=event.model, reason=event.reason)
             case events.LoopLagged(seconds=seconds):
                 self._seldom(self._log.warning, "event_loop_lagged", beside={"seconds": round(seconds, 3)})
+
+    def _request_ended(self, event: events.RequestEnded) -> None:
+        first = event.first_byte_seconds
+        self._log.info(
+            "request",
+            upstream=event.upstream,
+            reason=event.reason,
+            code=event.code,
+            complete=event.complete,
+            model=event.model[:_LONGEST_NAME],
+            dialect=event.dialect,
+            stream=event.stream,
+            seconds=round(event.seconds, 4),
+            first_byte_seconds=None if first is None else round(first, 4),
+            failed=event.failed,
+            trace_id=event.trace_id,
+        )
 
     def _circuit_moved(self, event: events.CircuitMoved) -> None:
         moved = event.transition

@@ -46,10 +46,14 @@ def plan(order: Sequence[str], override: Override, key: bytes) -> Plan:
     An override moves one upstream to the front. The others stay behind it as the safety net: an override chooses who
     serves, it is no reason to lose a request.
     """
-    pinned = override.mode.value
-    if pinned not in order or not override.applies_to(key):
+    if override.mode.value not in order or not override.applies_to(key):
         return Plan(tuple(order), RouteReason.PRIMARY)
-    return Plan((pinned, *(name for name in order if name != pinned)), RouteReason.OVERRIDE, pinned=True)
+    return pinned(order, override.mode.value)
+
+
+def pinned(order: Sequence[str], upstream: str) -> Plan:
+    """The plan that asks `upstream` first, whatever its circuit says."""
+    return Plan((upstream, *(name for name in order if name != upstream)), RouteReason.OVERRIDE, pinned=True)
 
 
 def refusal_reason(refusal: CallRefused) -> RouteReason:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from proxy.app import App
+from proxy.flags import FlagsUnavailable
 from proxy.reload import ReloadRefused
 from proxy.settings import SettingsError, load_settings
 
@@ -47,6 +48,9 @@ async def serve(settings: Settings, config: Path | None) -> int:
         log.error(  # noqa: TRY400 (the operator's to change; a traceback would hide it)
             "cannot_start", problem=str(error), change="HOST, PORT, ADMIN_HOST, ADMIN_PORT or the TLS files"
         )
+        return 1
+    except FlagsUnavailable as error:
+        log.error("cannot_start", problem=str(error))  # noqa: TRY400 (as above)
         return 1
     reloading = asyncio.create_task(_reload_when_asked(app, config, asked_to_reload), name="reload")
     try:

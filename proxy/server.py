@@ -18,11 +18,13 @@ from aiohttp import hdrs, web
 
 from health.outcome import OK, FailureReason, Outcome
 from proxy import headers
+from proxy.account import Account
 from proxy.dialects.opaque import Opaque
-from proxy.events import NO_UPSTREAM, RequestEnded, RequestLost, RequestStarted
+from proxy.events import NO_UPSTREAM, RequestLost, RequestStarted
 from proxy.front import MistralApi
 from proxy.intake import Refused, named
 from proxy.served import NothingServed, Served
+from proxy.trace import trace_context
 from proxy.upstreams.base import AttemptFailed
 from proxy.upstreams.vertex import Vertex
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from proxy.dialects.base import Dialect
     from proxy.events import Event
     from proxy.failover import Failover
+    from proxy.flags import Flags
     from proxy.intake import Intake
     from proxy.routing import Plan
     from proxy.served import Failure
@@ -64,15 +67,17 @@ class DataListener:
         intake: Intake,
         callers: Callers,
         plan: Callable[[str, bytes], Plan],
+        flags: Flags | None,
         failover: Failover,
         emit: Callable[[Event], None],
         clock: Callable[[], float],
         total_seconds: float,
     ) -> None:
-        """`plan(model, caller_key)` is the plan of one request."""
+        """`plan(model, caller_key)` is the plan of one request; `flags` are asked where no override holds for it."""
         self._intake = intake
         self._callers = callers
         self._plan = plan
+        self._flags = flags
         self._failover = failover
         self._emit = emit
         self._clock = clock
@@ -82,37 +87,41 @@ class DataListener:
 
     async def __call__(self, request: BaseRequest) -> web.StreamResponse:
         """Serve one request. Emits its start and its end, whatever happens in between."""
-        started = self._clock()
+        account = Account(self._clock(), trace_context(request.headers))
         self.in_flight += 1
         self._emit(RequestStarted())
-        upstream, code = NO_UPSTREAM, 499
         try:
-            served = await self._serve(request, started)
+            served = await self._serve(request, account)
             if isinstance(served, Refused):
-                code = served.code
+                account.refuse(served.code)
                 return self._refuse(request, served)
-            upstream, code = served.upstream, served.reply.status
-            return await self._send(request, served, started)
+            account.serve(served, self._clock())
+            return await self._send(request, served, account)
         except Exception:  # noqa: BLE001 (the root of the request's task)
             # A bug must not show the caller another kind of server.
             _log.exception("a request failed inside the proxy")
-            if upstream != NO_UPSTREAM:
+            if account.upstream != NO_UPSTREAM:
                 # Part of an answer may be out: then nothing may follow it.
                 request.protocol.force_close()
-            code = 500
+            account.fail()
             self._emit(RequestLost("", "internal"))
             return self._refuse(request, Refused(500, "the proxy failed on this request"))
         finally:
             self.in_flight -= 1
-            self._emit(RequestEnded(upstream, code, self._clock() - started))
+            self._emit(account.ended(self._clock()))
 
-    async def _serve(self, request: BaseRequest, started: float) -> Served | Refused:
-        call = await self._intake.call(request, started)
+    async def _serve(self, request: BaseRequest, account: Account) -> Served | Refused:
+        call = await self._intake.call(request, account.started, account.trace)
         if isinstance(call, Refused):
             return call
+        account.call = call
+        plan = self._plan(call.route.model, call.caller.key)
+        if self._flags is not None and not plan.pinned:
+            plan = await self._flags.plan(call, plan)
         try:
-            served = await self._failover.serve(call, self._plan(call.route.model, call.caller.key))
+            served = await self._failover.serve(call, plan)
         except NothingServed as failure:
+            account.failures = failure.failures
             return self._nothing_served(call, failure)
         self._remember(call, served)
         return served
@@ -167,7 +176,7 @@ class DataListener:
             response.force_close()
         return response
 
-    async def _send(self, request: BaseRequest, served: Served, started: float) -> web.StreamResponse:
+    async def _send(self, request: BaseRequest, served: Served, account: Account) -> web.StreamResponse:
         """Send a reply; from its first byte on nothing can be repaired, only ended or broken off."""
         reply = served.reply
         if (
@@ -185,15 +194,16 @@ class DataListener:
             response.force_close()
         try:
             # A moment after the attempt's own limit, which knows better whose fault it is.
-            async with asyncio.timeout_at(started + self._total_seconds + _GRACE_SECONDS):
+            async with asyncio.timeout_at(account.started + self._total_seconds + _GRACE_SECONDS):
                 if reply.rest is None:
                     # The upstream has done its part; how fast the caller reads is not its business.
                     served.end(reply.outcome)
                     response.content_length = len(reply.body)
                     await response.prepare(request)
                     await response.write_eof(reply.body)
+                    account.complete = True
                 else:
-                    await self._pump(request, response, served, reply.rest)
+                    account.complete = await self._pump(request, response, served, reply.rest)
         except TimeoutError:
             # It is the caller who does not read: what waits to be sent must not outlive the request.
             if request.transport is not None:
@@ -206,7 +216,8 @@ class DataListener:
 
     async def _pump(
         self, request: BaseRequest, response: web.StreamResponse, served: Served, rest: AsyncGenerator[bytes]
-    ) -> None:
+    ) -> bool:
+        """Send a stream as it comes; whether it went out whole."""
         outcome = Outcome.failure(FailureReason.LOCAL)
         try:
             async with aclosing(rest):
@@ -224,6 +235,7 @@ class DataListener:
             if last and hdrs.CONTENT_ENCODING not in served.reply.headers:
                 await response.write(last)
             self._break_off(request, served, broken.reason)
+            return False
         except (asyncio.CancelledError, ConnectionError):
             if outcome is not OK:
                 known = served.reply.known()
@@ -233,6 +245,7 @@ class DataListener:
             raise
         finally:
             served.end(outcome)
+        return True
 
     def _break_off(self, request: BaseRequest, served: Served, reason: FailureReason) -> None:
         """Let the caller see that its answer is not whole: close without the end of the body.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from proxy.callers import Caller
     from proxy.dialects.base import Completion, Dialect, StreamWriter, Usage
     from proxy.paths import Route
+    from proxy.trace import TraceContext
 
 
 T = TypeVar("T")
@@ -227,6 +228,8 @@ class Call:
     atomic: bool = False
     """A stream is held until it is complete."""
     resumption: Resumption | None = None
+    trace: TraceContext | None = None
+    """The trace that it belongs to; every attempt at Vertex carries it."""
 
     def is_over(self, now: float) -> bool:
         """Whether too little time is left for another attempt; timers may fire a little early."""
@@ -245,7 +248,7 @@ class Call:
         )
         return completion if self.resumption is None else completion.resumed(self.resumption.text)
 
-    @property
+    @cached_property
     def may_stream(self) -> bool:
         """Whether the answer may be a stream; true for more than stream, for the body is not read for it."""
         return self.route.streaming_method or _STREAM.search(self.body) is not None

@@ -82,7 +82,7 @@ class Vertex:
         authorization = await self._authorization(call, limits)
         body = _body(call)
         # A compressed stream could not be taken up by another upstream where it breaks off.
-        sent = headers.to_vertex(call.headers, authorization, plain=call.may_stream)
+        sent = headers.to_vertex(call.headers, authorization, plain=call.may_stream, trace=call.trace)
         if call.resumption is not None:
             sent.popall("Content-Encoding", None)
         if call.tail is not None and (length := call.headers.get("Content-Length")):

@@ -84,7 +84,7 @@ async def test_headers_that_the_library_would_add() -> None:
     async with rig() as proxy:
         await proxy.ask()
         sent = {name.lower() for name, _ in proxy.vertex.requests[0].headers}
-        usual = {"host", "content-length", "authorization", "via"}
+        usual = {"host", "content-length", "authorization", "via", "traceparent"}
         assert sent == usual | {"accept", "accept-encoding", "user-agent", "content-type"}
         await proxy.session.post(
             proxy.app.address + path(),

@@ -148,7 +148,7 @@ async def test_the_caller_leaves_while_another_is_asked() -> None:
         await proxy.until(lambda: len(proxy.seen(events.AttemptEnded)) == 2, seconds=5)
         assert [attempt.outcome.reason for attempt in proxy.seen(events.AttemptEnded)] == ["cut", "client_left"]
         await proxy.until(lambda: proxy.metric("requests_in_flight") == 0, seconds=1)
-        assert not proxy.app._providers.upstreams["claude"]._places.locked()  # type: ignore[attr-defined]
+        assert not proxy.app.engine.upstreams["claude"]._places.locked()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("tokens", "length"), [(4, 16), (10, 40), (64, 200)])

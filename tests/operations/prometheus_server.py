@@ -34,6 +34,7 @@ _LEAST_WINDOW_SECONDS = 4
 """Eight scrapes: a machine that is busy may miss some of them."""
 _LONGEST_WAIT_SECONDS = 2
 _PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,10 @@ class Server:
     async def until_firing(self, *names: str) -> dict[str, dict[str, Any]]:
         """Wait until these alerts fire, and no other; returns them."""
         found: dict[str, dict[str, Any]] = {}
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                while set(found := await self.firing()) != set(names):  # noqa: ASYNC110 (as above)
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            raise AssertionError(f"{sorted(found)} fire, not {sorted(names)}") from None
-        return found
+        async for _ in _attempts():
+            if set(found := await self.firing()) == set(names):
+                return found
+        raise AssertionError(f"{sorted(found)} fire, not {sorted(names)}")
 
     async def ready(self) -> bool:
         with contextlib.suppress(aiohttp.ClientError):
@@ -103,6 +101,13 @@ class Server:
             answer = await response.json()
             assert answer["status"] == "success", answer
             return answer
+
+
+async def _attempts() -> AsyncIterator[None]:
+    """Times to look again, for as long as anything here may take."""
+    for _ in range(int(_PATIENCE_SECONDS / _PAUSE_SECONDS)):
+        yield
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def shortened(document: dict[str, Any]) -> dict[str, Any]:
@@ -162,12 +167,12 @@ async def prometheus(folder: Path, target: str) -> AsyncIterator[Server]:
             stderr=log,
         )
     try:
-        async with aiohttp.ClientSession() as session, asyncio.timeout(_PATIENCE_SECONDS) as patience:
+        async with aiohttp.ClientSession() as session:
             server = Server(f"http://127.0.0.1:{port}", session)
-            while not await server.ready():
+            async for _ in _attempts():
+                if await server.ready():
+                    break
                 assert process.returncode is None, (folder / "prometheus.log").read_text()
-                await asyncio.sleep(0.1)
-            patience.reschedule(None)
             yield server
     finally:
         if process.returncode is None:

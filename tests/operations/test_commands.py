@@ -79,7 +79,7 @@ async def test_serve_ends_with_requests_unanswered(number: signal.Signals) -> No
             assert response.status == 200
             assert (await response.json())["choices"][0]["message"]["content"] == expected("vertex")
         assert await ending == 0
-        assert [line["event"] for line in served.logs] == ["draining", "stopped"]
+        assert [line["event"] for line in served.logs] == ["draining", "request", "stopped"]
 
 
 async def test_readyz_says_ready_while_draining() -> None:

@@ -164,17 +164,19 @@ async def test_a_status_that_is_not_of_the_interface() -> None:
         await proxy.until(lambda: len(proxy.seen(events.Probed)) == 2)
         _, text = await proxy.admin("/status.json")
         status = json.loads(text)
-        assert set(status) == {"version", "started_at", "override", "circuits", "probes", "active", "switches"}
+        assert set(status) == {
+            "version", "started_at", "override", "circuits", "probes", "active", "switches", "thresholds",
+        }  # fmt: skip
         assert set(status["override"]) == {"mode", "source", "reason", "actor", "expires_at", "percent"}
         assert set(status["circuits"][0]) == {
             "upstream", "model", "state", "reason", "since", "calls", "failure_rate", "slow_rate", "open_until",
-            "admitted_ratio", "spill_ratio", "would_be",
+            "admitted_ratio", "spill_ratio", "would_be", "tripped_on",
         }  # fmt: skip
         assert set(status["probes"][0]) == {
             "upstream", "model", "up", "last_result", "last_at", "duration_seconds", "interval_seconds",
-            "budget_remaining", "skipped",
+            "budget_remaining", "skipped", "last_failure",
         }  # fmt: skip
-        assert set(status["active"][0]) == {"model", "upstream", "reason", "since"}
+        assert set(status["active"][0]) == {"model", "upstream", "reason", "since", "available"}
 
 
 async def test_a_series_is_missing_until_its_first_event() -> None:

@@ -1,0 +1,169 @@
+"""Which upstream a feature flag asks for, a caller at a time: OpenFeature, an optional extra.
+
+Weaker than every override: a flag is asked only for callers that none holds for. A provider of flags is another party's
+code with a service behind it, and a completion waits for it: whatever is wrong with it, and whatever takes longer than
+5 ms, means `auto`. The SDK is imported only where a provider is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from proxy.events import FlagFailed, FlagFailure
+from proxy.override import OverrideMode
+from proxy.routing import pinned
+from proxy.settings_types import variable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from openfeature.client import OpenFeatureClient
+    from openfeature.flag_evaluation import FlagEvaluationDetails
+
+    from proxy.events import Event
+    from proxy.routing import Plan
+    from proxy.upstreams.base import Call
+
+FLAG = "completion_proxy_upstream"
+LIMIT_SECONDS = 0.005
+THREADS = 4
+"""Which a provider without async methods is asked in; one that hangs costs a thread each time, until all hang."""
+_DOMAIN = "completion-proxy"
+
+
+_T = TypeVar("_T")
+
+
+class FlagsUnavailable(Exception):
+    """The provider of flags cannot be had. The message names the setting and says what to change."""
+
+
+class Flags:
+    """The flags of one process."""
+
+    def __init__(self, factory: str, order: Sequence[str], emit: Callable[[Event], None]) -> None:
+        """`factory` is `package.module:callable`, which gives an OpenFeature provider. Raises FlagsUnavailable."""
+        from openfeature import api
+        from openfeature.provider import AbstractProvider
+
+        provider = _made_by(factory)
+        if not hasattr(provider, "resolve_string_details"):
+            raise FlagsUnavailable(f"{variable('openfeature_provider')}: {factory} gives no OpenFeature provider")
+        self._order = tuple(order)
+        self._emit = emit
+        own = getattr(type(provider), "resolve_string_details_async", None)
+        answers_on_the_loop = own not in (None, AbstractProvider.resolve_string_details_async)
+        self._threads = None if answers_on_the_loop else _Threads()
+        # Its initialization runs in a thread of the SDK; until that is done the SDK says that it is not ready.
+        api.set_provider(provider, _DOMAIN)
+        self._client: OpenFeatureClient = api.get_client(_DOMAIN)
+
+    def stop(self) -> None:
+        """Let the provider go; its shutdown runs in a thread of the SDK."""
+        from openfeature import api
+        from openfeature.provider.no_op_provider import NoOpProvider
+
+        api.set_provider(NoOpProvider(), _DOMAIN)
+
+    async def plan(self, call: Call, plan: Plan) -> Plan:
+        """The plan of a call, with the upstream that its flag names in front; `plan` where it names none."""
+        mode = await self._mode(call)
+        return plan if mode is OverrideMode.AUTO else pinned(self._order, mode)
+
+    async def _mode(self, call: Call) -> OverrideMode:
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS):
+                details = await self._details(call)
+        except TimeoutError:
+            return self._failed(FlagFailure.TIMEOUT)
+        except _AllHang:
+            return self._failed(FlagFailure.BUSY)
+        except Exception as error:  # noqa: BLE001 (another party's code must never cost a request)
+            return self._failed(FlagFailure.ERROR, type(error).__name__)
+        if details.error_code is not None:
+            return self._failed(FlagFailure.ERROR, str(details.error_code.value))
+        try:
+            return OverrideMode(details.value)
+        except ValueError:
+            return self._failed(FlagFailure.INVALID)
+
+    async def _details(self, call: Call) -> FlagEvaluationDetails[str]:
+        from openfeature.evaluation_context import EvaluationContext
+
+        caller = call.caller
+        # Who names no actor is still one and the same caller each time, and never shown by its token.
+        actor = caller.actor or caller.key.hex()
+        context = EvaluationContext(actor, {"actor": actor, "model": call.route.model})
+        if self._threads is None:
+            return await self._client.get_string_details_async(FLAG, OverrideMode.AUTO.value, context)
+        return await self._threads.run(lambda: self._client.get_string_details(FLAG, OverrideMode.AUTO.value, context))
+
+    def _failed(self, reason: FlagFailure, detail: str = "") -> OverrideMode:
+        self._emit(FlagFailed(reason, detail))
+        return OverrideMode.AUTO
+
+
+def _made_by(factory: str) -> Any:
+    module, _, name = factory.partition(":")
+    where = f"{variable('openfeature_provider')}: {factory}"
+    try:
+        make = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise FlagsUnavailable(f"{where} cannot be imported: {error}") from error
+    try:
+        return make()
+    except Exception as error:
+        raise FlagsUnavailable(f"{where} failed: {type(error).__name__}: {error}") from error
+
+
+class _AllHang(Exception):
+    """Every thread is in a call that has outlasted its limit."""
+
+
+class _Threads:
+    """Runs what may block. Daemons: one that hangs must not keep the process from ending."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._since: dict[int, float] = {}
+        for number in range(THREADS):
+            threading.Thread(target=self._work, args=(number,), name=f"flags {number}", daemon=True).start()
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """What `work` gives. Raises _AllHang at once where no thread will come to it."""
+        now = self._loop.time()
+        if len(self._since) == THREADS and all(now - since > LIMIT_SECONDS for since in list(self._since.values())):
+            raise _AllHang
+        future: asyncio.Future[_T] = self._loop.create_future()
+        self._queue.put((future, work))
+        return await future
+
+    def _work(self, number: int) -> None:
+        while True:
+            future, work = self._queue.get()
+            if future.cancelled():
+                # Its caller has gone on without it.
+                continue
+            self._since[number] = self._loop.time()
+            result, error = None, None
+            try:
+                result = work()
+            except Exception as raised:  # noqa: BLE001 (told to whoever waits)
+                error = raised
+            del self._since[number]
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(_settle, future, result, error)
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
