@@ -19,7 +19,7 @@ from proxy.routing import pinned
 from proxy.settings_types import variable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from openfeature.client import OpenFeatureClient
     from openfeature.flag_evaluation import FlagEvaluationDetails
@@ -76,8 +76,7 @@ class Flags:
 
     async def _mode(self, call: Call) -> OverrideMode:
         try:
-            async with asyncio.timeout(LIMIT_SECONDS):
-                details = await self._details(call)
+            details = await _in_time(self._details(call))
         except TimeoutError:
             return self._failed(FlagFailure.TIMEOUT)
         except _AllHang:
@@ -105,6 +104,30 @@ class Flags:
     def _failed(self, reason: FlagFailure, detail: str = "") -> OverrideMode:
         self._emit(FlagFailed(reason, detail))
         return OverrideMode.AUTO
+
+
+async def _in_time(work: Coroutine[Any, Any, _T]) -> _T:
+    """What `work` gives within the limit. Raises TimeoutError.
+
+    In a task of its own: the SDK turns a cancellation into an error of another kind, and one of the request's own must
+    not be lost in it.
+    """
+    task = asyncio.create_task(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=LIMIT_SECONDS)
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_pass_over)
+    if not done:
+        raise TimeoutError
+    return task.result()
+
+
+def _pass_over(task: asyncio.Task[Any]) -> None:
+    """See how it ended, so that nobody else complains of it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _made_by(factory: str) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Seconds. Completions are satisfying under one second and useless after five.
 _BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 30.0)
+_ANSWERED = ("200", "400", "401", "403", "404", "413", "429", "500", "502", "503", "504")
 _TOKEN_KINDS = ("input", "output")
 _CIRCUIT = ("upstream", "model")
 
@@ -201,7 +202,8 @@ class Metrics:
                 self._failures.labels(upstream, reason)
             for token_kind in _TOKEN_KINDS:
                 self._tokens.labels(upstream, token_kind)
-            self._requests.labels(upstream, "200")
+            for code in _ANSWERED:
+                self._requests.labels(upstream, code)
         self._duration.labels(NO_UPSTREAM)
         for code in ("400", "401", "404", "408", "413", "499", "500", "503", "504"):
             self._requests.labels(NO_UPSTREAM, code)

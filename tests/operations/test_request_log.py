@@ -39,6 +39,7 @@ async def test_a_request_is_told_without_who_answered_why_and_how_long_it_took(s
         assert (told.upstream, told.reason, told.code, told.complete) == ("vertex", "primary", 200, True)
         assert (told.model, told.dialect, told.stream, told.trace_id) == ("codestral-2", "codestral", stream, ID)
         assert told.first_byte_seconds == pytest.approx(0.25, abs=0.1)
+        assert told.first_byte_seconds is not None
         assert told.seconds >= told.first_byte_seconds
         assert told.failed == ()
         proxy.vertex.fault = Fault(status=503)
