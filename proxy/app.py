@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import ssl
 import time
 from datetime import UTC, datetime
@@ -85,7 +86,7 @@ class App:
         self.incidents = Incidents(
             ORDER[0], write=self.journal.append, override=self.desk.current, wall_clock=wall_clock
         )
-        self.timeline = Timeline(ORDER, lambda: wall_clock().timestamp())
+        self.timeline = Timeline(ORDER, time.time)
         self._feed = Feed()
         self.status = Status(
             version=VERSION,
@@ -95,18 +96,18 @@ class App:
             clock=self._clock,
             wall_clock=wall_clock,
         )
-        every: tuple[Callable[[Event], None], ...] = (
-            self.metrics,
-            self.status,
+        self._hub.listen(self.metrics)
+        self._hub.listen(self.status, but=events.TRAFFIC)
+        self._hub.listen(
             EventLog(self.log, self._clock, log_requests=settings.log_requests),
-            self.journal,
-            self.incidents,
-            self.timeline,
-            self._feed,
-            self.switchboard,
-            *listeners,
+            but=(events.RequestStarted, events.TokensUsed),
         )
-        for listener in every:
+        self._hub.listen(self.journal, but=events.TRAFFIC)
+        self._hub.listen(self.incidents, but=(events.RequestStarted,))
+        self._hub.listen(self.timeline, but=(events.RequestStarted, events.TokensUsed))
+        self._hub.listen(self._feed, but=events.TRAFFIC)
+        self._hub.listen(self.switchboard, but=events.TRAFFIC)
+        for listener in listeners:
             self._hub.listen(listener)
         self._flags = _flags(settings, self._hub.emit)
         self._background: list[asyncio.Task[Any]] = []
@@ -264,6 +265,7 @@ class App:
             self._feed,
             needs_token=lambda: gate.needs_token,
             wall_clock=self._wall_clock,
+            instance=platform.node(),
         )
         # A reader of the feed that has gone must free its place at once.
         return web.AppRunner(

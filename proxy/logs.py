@@ -72,6 +72,12 @@ class EventLog:
     def __call__(self, event: events.Event) -> None:
         """Write what an operator would want to read of `event`, if anything."""
         match event:
+            # What every request brings comes first.
+            case events.RequestEnded():
+                if self._log_requests:
+                    self._request_ended(event)
+            case events.AttemptEnded():
+                self._attempt_ended(event)
             case events.Switch():
                 self._log.warning(
                     "switch",
@@ -116,10 +122,6 @@ class EventLog:
                 self._seldom(self._log.warning, "flag_failed", reason=event.reason, detail=event.detail)
             case events.OverrideRejected(problem=problem):
                 self._log.error("override_rejected", problem=problem)
-            case events.AttemptEnded():
-                self._attempt_ended(event)
-            case events.RequestEnded() if self._log_requests:
-                self._request_ended(event)
             case events.RequestLost():
                 self._seldom(self._log.error, "request_lost", model=event.model, reason=event.reason)
             case events.LoopLagged(seconds=seconds):

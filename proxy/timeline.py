@@ -60,6 +60,7 @@ class Timeline:
         self._upstreams = tuple(upstreams)
         self._wall_clock = wall_clock
         self._buckets: deque[Bucket] = deque(maxlen=BUCKETS)
+        self._bucket_ends = 0.0
         self._switches: deque[events.Switch] = deque(maxlen=_SWITCHES_KEPT)
         self._handlers: dict[type[Event], Callable[..., None]] = {
             events.RequestEnded: self._on_request,
@@ -99,17 +100,19 @@ class Timeline:
         )
 
     def _number(self) -> int:
-        return int(self._wall_clock() // BUCKET_SECONDS)
+        """The present bucket's: after a wall clock was set back still the latest one, or what comes in is not seen."""
+        number = int(self._wall_clock() // BUCKET_SECONDS)
+        return max(number, self._buckets[-1].number) if self._buckets else number
 
     def _bucket(self) -> Bucket:
-        number = self._number()
-        # A wall clock that was set back adds to the latest one: a bucket is never in the past of another.
-        if not self._buckets or number > self._buckets[-1].number:
+        if (now := self._wall_clock()) >= self._bucket_ends:
+            number = int(now // BUCKET_SECONDS)
             self._buckets.append(Bucket(number))
+            self._bucket_ends = (number + 1) * BUCKET_SECONDS
         return self._buckets[-1]
 
     def _on_request(self, event: events.RequestEnded) -> None:
-        if event.upstream != events.NO_UPSTREAM:
+        if event.upstream != events.NO_UPSTREAM and not _is_its_failure(event):
             self._bucket().served[event.upstream] += 1
 
     def _on_attempt(self, event: events.AttemptEnded) -> None:
@@ -118,6 +121,11 @@ class Timeline:
 
     def _on_lost(self, _: events.RequestLost) -> None:
         self._bucket().lost += 1
+
+
+def _is_its_failure(event: events.RequestEnded) -> bool:
+    """Whether the answer is the error of an attempt that failed, passed on because nobody served: it counts as lost."""
+    return event.code >= 400 and f"{event.upstream}:{event.reason}" in event.failed
 
 
 def _step(seconds: float) -> int:

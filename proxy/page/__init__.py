@@ -6,6 +6,7 @@ that have changed. So it works without scripts, and what it shows cannot differ 
 
 from __future__ import annotations
 
+import asyncio
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,14 +48,15 @@ def add_page(
     *,
     needs_token: Callable[[], bool],
     wall_clock: Callable[[], datetime],
+    instance: str,
 ) -> None:
     """Add the page, what belongs to it, and `/events`."""
 
     async def show(request: web.Request) -> web.Response:
         shown = view(status.snapshot(), timeline, wall_clock())
-        text = _template().render(
-            page=shown, needs_token=needs_token(), host=request.host, hold="hold" in request.query
-        )
+        # The first time, the library is loaded: in a thread, for completions are served meanwhile.
+        template = await asyncio.to_thread(_template)
+        text = template.render(page=shown, needs_token=needs_token(), instance=instance, hold="hold" in request.query)
         return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
     async def asset(request: web.Request) -> web.Response:
@@ -63,7 +65,8 @@ def add_page(
     application.router.add_get("/", show)
     for path in _FILES:
         application.router.add_get(path, asset)
-    application.router.add_get("/events", feed.serve)
+    # An answer to HEAD has no body, and a feed is nothing else.
+    application.router.add_get("/events", feed.serve, allow_head=False)
     application.on_shutdown.append(feed.close)
 
 

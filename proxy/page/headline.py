@@ -29,10 +29,13 @@ class Finding:
     detail: str = ""
 
 
-def findings(status: Mapping[str, Any], primary: str, backup: str, lost: int) -> list[Finding]:
-    """What is wrong, the worst first, or that nothing is. `lost` is of the last 15 minutes."""
-    found = [*_nobody(status), *_lost(lost), *_overridden(status), *_moved(status, primary), *_backup(status, backup)]
-    found += _throttled(status)
+def findings(status: Mapping[str, Any], primary: str, backup: str, lost: int, lost_lately: int) -> list[Finding]:
+    """What is wrong, the worst first, or that nothing is.
+
+    `lost` is of the last 15 minutes, `lost_lately` of the last minute: what is over should not hide what is.
+    """
+    found = [*_nobody(status), *_overridden(status), *_moved(status, primary), *_backup(status, backup)]
+    found += [*_throttled(status), *_lost(lost, lost_lately)]
     if not found:
         return [_well(status, primary)]
     return sorted(found, key=lambda finding: finding.level is not Level.CRITICAL)
@@ -54,12 +57,12 @@ def _nobody(status: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _lost(lost: int) -> Iterator[Finding]:
+def _lost(lost: int, lost_lately: int) -> Iterator[Finding]:
     if lost:
         were = "request was" if lost == 1 else "requests were"
-        yield Finding(
-            Level.CRITICAL, f"{lost} {were} lost in the last 15 minutes", "No upstream could serve them to their end."
-        )
+        lately = f"{lost_lately} of them in the last minute" if lost_lately else "none in the last minute"
+        level = Level.CRITICAL if lost_lately else Level.WARNING
+        yield Finding(level, f"{lost} {were} lost in the last 15 minutes", f"{lately.capitalize()}.")
 
 
 def _overridden(status: Mapping[str, Any]) -> Iterator[Finding]:

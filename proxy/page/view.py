@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _ROWS = 6
 """Of models, circuits and probes so many are shown, the worst first; a page of one screen has no room for 64."""
 _SWITCHES = 6
+_LATELY = 60 // BUCKET_SECONDS
+"""Buckets of the last minute."""
 _STATES = {"closed": "ok", "half_open": "warning", "open": "critical"}
 
 
@@ -95,7 +97,7 @@ def view(status: Mapping[str, Any], timeline: Timeline, now: datetime) -> Page:
     points = timeline.points()
     switches = timeline.switches()
     slow_seconds = _slow_seconds(status)
-    found = findings(status, ORDER[0], ORDER[1], sum(point.lost for point in points))
+    found = findings(status, *ORDER, _lost(points), _lost(points[-_LATELY:]))
     override = status["override"]
     return Page(
         now=clock(rfc3339(now)),
@@ -118,6 +120,10 @@ def view(status: Mapping[str, Any], timeline: Timeline, now: datetime) -> Page:
         chart_text=_chart_text(points, len(switches)),
         slow=f"{slow_seconds:g} s",
     )
+
+
+def _lost(points: Sequence[Point]) -> int:
+    return sum(point.lost for point in points)
 
 
 def _slow_seconds(status: Mapping[str, Any]) -> float:

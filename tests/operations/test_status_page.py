@@ -122,6 +122,21 @@ async def test_the_feed_leaves_out_what_happens() -> None:
 
 
 @pytest.mark.virtual_time
+async def test_an_answer_to_head_has_a_body_without_end() -> None:
+    async with rig() as proxy, proxy.session.head(proxy.app.admin_address + "/events") as response:
+        assert response.status == 405
+
+
+@pytest.mark.virtual_time
+async def test_an_outage_without_an_upstream_looks_served() -> None:
+    async with rig() as proxy:
+        proxy.vertex.fault = proxy.claude.fault = Fault(status=503)
+        for _ in range(6):
+            assert (await proxy.ask()).status == 503
+        assert "6 requests, 0 % by Vertex, 0 % by Claude, 6 lost" in (await proxy.admin("/"))[1]
+
+
+@pytest.mark.virtual_time
 async def test_silence_looks_like_a_dead_connection() -> None:
     async with rig() as proxy:
         reader = await _connect(proxy)

@@ -47,8 +47,10 @@ def status(**fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def told(lost: int = 0, **fields: Any) -> list[tuple[Level, str]]:
-    return [(one.level, f"{one.text}. {one.detail}") for one in findings(status(**fields), "vertex", "claude", lost)]
+def told(lost: int = 0, lately: int = 0, **fields: Any) -> list[tuple[Level, str]]:
+    return [
+        (one.level, f"{one.text}. {one.detail}") for one in findings(status(**fields), "vertex", "claude", lost, lately)
+    ]
 
 
 def page(**fields: Any) -> Page:
@@ -81,12 +83,20 @@ def test_an_outage_is_told_without_its_cause(trip: dict[str, Any], words: str) -
 
 def test_nobody_left_is_told_second() -> None:
     both = [circuit(**OPEN), circuit("claude", "haiku", **OPEN)]
-    found = told(3, active=[active("n"), active(**{**MOVED, "available": 0})], circuits=both)
+    found = told(3, 1, active=[active("n"), active(**{**MOVED, "available": 0})], circuits=both)
     assert [level for level, _ in found] == [Level.CRITICAL, Level.CRITICAL, Level.WARNING]
     assert "No upstream is available for m" in found[0][1]
-    assert "3 requests were lost in the last 15 minutes" in found[1][1]
+    assert found[1][1] == "3 requests were lost in the last 15 minutes. 1 of them in the last minute."
     assert "Claude, the backup, is not ready" in found[2][1]
     assert not any("Claude serves" in text for _, text in found)
+
+
+def test_what_was_lost_long_ago_hides_what_is_wrong_now() -> None:
+    found = told(3, active=[active(**MOVED)], circuits=[circuit(**OPEN)])
+    assert found[0][1].startswith("Claude serves m")
+    assert found[1] == (
+        Level.WARNING, "3 requests were lost in the last 15 minutes. None in the last minute.",
+    )  # fmt: skip
 
 
 def test_an_override_is_told_without_who_why_and_until_when() -> None:

@@ -99,5 +99,18 @@ def test_a_clock_that_is_set_back_breaks_the_order() -> None:
     scene.served("vertex")
     scene.now -= 600
     scene.served("vertex")
+    assert scene.last.served["vertex"] == 2
     scene.now += 600
     assert scene.last.served["vertex"] == 2
+
+
+def test_a_lost_request_counts_as_served_by_whose_error_it_got() -> None:
+    scene = Scene()
+    scene.timeline(events.RequestLost("m", "server_error"))
+    failed = ("vertex:server_error", "claude:connect")
+    scene.timeline(events.RequestEnded("vertex", 503, 1.0, reason="server_error", failed=failed))
+    assert (scene.last.served, scene.last.lost) == ({"vertex": 0, "claude": 0}, 1)
+    # One that was repaired has the same reason, and an upstream's word on a caller's mistake is an answer.
+    scene.timeline(events.RequestEnded("claude", 200, 1.0, reason="server_error", failed=failed[:1]))
+    scene.timeline(events.RequestEnded("vertex", 400, 1.0, reason="primary"))
+    assert scene.last.served == {"vertex": 1, "claude": 1}
