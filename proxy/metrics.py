@@ -62,6 +62,7 @@ class Metrics:
             events.Spilled: lambda event: self._spills.labels(event.upstream, event.model).inc(),
             events.StaleResult: self._on_stale_result,
             events.ProbeStarted: self._on_probe_started,
+            events.ProbesEnded: self._on_probes_ended,
             events.Probed: self._on_probed,
             events.ProbeSkipped: self._on_probe_skipped,
             events.OverrideChanged: self._on_override,
@@ -293,6 +294,17 @@ class Metrics:
         self._probes_skipped.labels(event.upstream, event.model)
         for token_kind in _TOKEN_KINDS:
             self._probe_tokens.labels(event.upstream, event.model, token_kind)
+
+    def _on_probes_ended(self, _: events.ProbesEnded) -> None:
+        # What is probed no more must not go on saying what it said last; what was counted stays counted.
+        for gauge in (
+            self._probe_success,
+            self._probe_duration,
+            self._probed_at,
+            self._probe_interval,
+            self._probe_budget,
+        ):
+            gauge.clear()
 
     def _on_probed(self, event: events.Probed) -> None:
         result = event.result

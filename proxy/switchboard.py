@@ -69,6 +69,8 @@ class Switchboard:
         for _, _, circuit in self.circuits:
             circuit.reconfigure(self._config)
         self._emit(events.ThresholdsSet(self._config))
+        # Another backup model has another circuit.
+        self.active.review(self._override(), time.time())
 
     def plan(self, model: str, key: bytes) -> Plan:
         """The plan of one request for `model`, by a caller with this key."""

@@ -51,9 +51,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(**settings: str) -> AsyncIterator[Served]:
+async def serving(*options: str, **settings: str) -> AsyncIterator[Served]:
     async with SimulatedVertex() as vertex, SimulatedClaude() as claude:
-        process = await _command("serve", **environment(vertex.url, claude.url, **settings))
+        process = await _command("serve", *options, **environment(vertex.url, claude.url, **settings))
         assert process.stderr is not None
         try:
             line = await asyncio.wait_for(process.stderr.readline(), 20)
