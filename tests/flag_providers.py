@@ -16,6 +16,7 @@ FLAG = "completion_proxy_upstream"
 contexts: list[EvaluationContext] = []
 let_go = threading.Event()
 ended = threading.Event()
+cancelled = threading.Event()
 
 
 def _for_ann(flag: InMemoryFlag[str], context: EvaluationContext) -> FlagResolutionDetails[str]:
@@ -94,7 +95,11 @@ class SlowOnTheLoop(Synchronous):
     async def resolve_string_details_async(
         self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[str]:
-        await asyncio.sleep(1)
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
         return FlagResolutionDetails("claude")
 
 

@@ -33,6 +33,7 @@ def afresh() -> Iterator[None]:
     flag_providers.contexts.clear()
     flag_providers.let_go.clear()
     flag_providers.ended.clear()
+    flag_providers.cancelled.clear()
     yield
     flag_providers.let_go.set()
 
@@ -136,6 +137,7 @@ async def test_a_caller_that_leaves_while_a_flag_is_asked_is_served_to_the_end(m
         await proxy.until(lambda: proxy.metric("requests_in_flight") == 0, seconds=0.5)
         assert not proxy.vertex.calls
         assert failures(proxy) == []
+        await proxy.until(flag_providers.cancelled.is_set, seconds=1)
 
 
 async def test_a_provider_that_is_never_ready_keeps_the_proxy_from_starting() -> None:
