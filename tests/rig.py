@@ -191,3 +191,19 @@ async def rig(wall_clock: Callable[[], datetime] | None = None, /, **settings: s
         await app.start()
         stack.push_async_callback(app.stop)
         yield Rig(app, vertex, claude, session, events)
+
+
+@asynccontextmanager
+async def load(proxy: Rig) -> AsyncIterator[None]:
+    """Some twenty requests a second, whatever comes of them."""
+
+    async def ask() -> None:
+        while True:
+            await asyncio.gather(proxy.ask(), proxy.ask(fim(stream=True)), asyncio.sleep(0.1))
+
+    task = asyncio.create_task(ask())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import shutil
@@ -14,7 +13,6 @@ from playwright.async_api import async_playwright
 
 from health.outcome import OK
 from proxy import events
-from tests.rig import fim
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
     from proxy.timeline import Timeline
-    from tests.rig import Rig
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARTEFACTS = Path(__file__).parent.parent.parent / ".artefacts"
@@ -62,22 +59,6 @@ async def looking_at(
         yield page, said
     finally:
         await context.close()
-
-
-@asynccontextmanager
-async def load(proxy: Rig) -> AsyncIterator[None]:
-    """Some twenty requests a second, whatever comes of them."""
-
-    async def ask() -> None:
-        while True:
-            await asyncio.gather(proxy.ask(), proxy.ask(fim(stream=True)), asyncio.sleep(0.1))
-
-    task = asyncio.create_task(ask())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def remember(timeline: Timeline, now: float) -> None:

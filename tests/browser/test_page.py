@@ -11,8 +11,8 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 
 from proxy.simulator import Fault
-from tests.browser.scene import ARTEFACTS, CHROMIUM, browser, load, looking_at, remember
-from tests.rig import TARGET, Rig, rig
+from tests.browser.scene import ARTEFACTS, CHROMIUM, browser, looking_at, remember
+from tests.rig import TARGET, Rig, load, rig
 
 if TYPE_CHECKING:
     from playwright.async_api import Page

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,10 +17,9 @@ from proxy import events
 from proxy.simulator import Fault
 from tests.operations.prometheus_server import PROMETHEUS, Server, prometheus
 from tests.operations.queries import DASHBOARDS, alerts, dashboard, every_query, filled_in, recordings
-from tests.rig import TARGET, Rig, fim, rig
+from tests.rig import TARGET, Rig, load, rig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
@@ -41,22 +39,6 @@ VERTEX_DOWN = {"PrimaryCircuitOpen"}
 BOTH_DOWN = {"NoUpstreamAvailable", "RequestsLost", "PrimaryCircuitOpen", "BackupNotReady"}
 BUSY = {"ThrottledByVertex"}
 PINNED = {"OverrideLeftOn"}
-
-
-@asynccontextmanager
-async def _load(proxy: Rig) -> AsyncIterator[None]:
-    """Some twenty requests a second, whatever comes of them."""
-
-    async def ask() -> None:
-        while True:
-            await asyncio.gather(proxy.ask(), proxy.ask(fim(stream=True)), asyncio.sleep(0.1))
-
-    task = asyncio.create_task(ask())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _the_proxy_is_well(proxy: Rig, server: Server) -> None:
@@ -205,7 +187,7 @@ async def test_an_outage_is_told_wrongly_by_a_query_a_rule_or_an_alert(tmp_path:
         async with prometheus(tmp_path, target) as server:
             # What happens before the first scrape no rate ever sees.
             await server.until("up", lambda value: value == 1)
-            async with _load(proxy):
+            async with load(proxy):
                 await _the_proxy_is_well(proxy, server)
                 await _vertex_is_down(proxy, server)
                 await _both_are_down(proxy, server)
