@@ -87,10 +87,11 @@ def _draft(incident: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) ->
     yield ""
     yield "## Timeline (UTC)"
     yield ""
+    story = [(entry["at"], _told(entry)) for entry in _story(incident, entries)]
     if incident["first_bad_answer_at"] is not None:
-        yield f"- {_clock(incident['first_bad_answer_at'])} first bad answer of {incident['from']}"
-    for entry in _story(incident, entries):
-        yield f"- {_clock(entry['at'])} {_told(entry)}"
+        story.append((incident["first_bad_answer_at"], f"first bad answer of {incident['from']}"))
+    for at, told in sorted(story, key=lambda one: one[0]):
+        yield f"- {_clock(at)} {told}"
     yield ""
     for heading in ("Cause", "What went well", "What went wrong", "Actions"):
         yield f"## {heading}"
@@ -174,15 +175,21 @@ def _told(entry: Mapping[str, Any]) -> str:
             probed = f"{entry['upstream']}/{_plain(entry['model'])}"
             return f"probes of {probed} say {entry['verdict']}: {entry['result']}{detail}"
         case "override":
-            now = entry["override"]
-            who = _plain(entry["cleared_by"] or now["actor"] or "")
-            by = f" by {who}" if who else ""
-            why = f": {_plain(now['reason'])}" if now["reason"] else ""
-            return f"override {entry['change']}, {now['mode']}{by}{why}"
+            return _told_override(entry)
         case "override_expiring":
             return f"the override ends soon, at {_clock(entry['override']['expires_at'])}"
         case other:
             return str(other).replace("_", " ")
+
+
+def _told_override(entry: Mapping[str, Any]) -> str:
+    """An override that was set, or what became of the one before."""
+    said = entry["override"] if entry["change"] == "set" else entry["before"]
+    who = said["actor"] if entry["change"] == "set" else entry["cleared_by"]
+    by = f" by {_plain(who)}" if who else ""
+    why = f": {_plain(said['reason'])}" if entry["change"] == "set" and said["reason"] else ""
+    share = f" for {said['percent']:g} % of the callers" if said["percent"] < 100 else ""
+    return f"override to {said['mode']}{share} {entry['change']}{by}{why}"
 
 
 def _clock(moment: str) -> str:
