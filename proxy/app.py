@@ -15,20 +15,20 @@ from aiohttp import web
 
 from health.lag import LagMeter
 from proxy import events
-from proxy.admin import admin_application
-from proxy.admin_gate import Gate
-from proxy.admin_override import add_override
+from proxy.admin.gate import Gate
+from proxy.admin.listener import admin_application
+from proxy.admin.override import add_override
+from proxy.admin.page import Feed, add_page
 from proxy.engine import Engine, Surroundings
-from proxy.incidents import Incidents
-from proxy.journal import Journal
+from proxy.history.incidents import Incidents
+from proxy.history.journal import Journal
+from proxy.history.timeline import Timeline
 from proxy.logs import EventLog
 from proxy.metrics import Metrics
 from proxy.override_desk import OverrideDesk
-from proxy.page import Feed, add_page
 from proxy.reload import refuse_what_needs_a_restart
 from proxy.status import Status
 from proxy.switchboard import Switchboard
-from proxy.timeline import Timeline
 from proxy.upstreams.providers import ORDER
 
 if TYPE_CHECKING:

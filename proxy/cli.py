@@ -129,14 +129,14 @@ def _serve(options: argparse.Namespace) -> int:
     if settings is None:
         return EXIT_SETTINGS
     from proxy import logs
-    from proxy.serve import serve
+    from proxy.commands.serve import serve
 
     logs.configure()
     return _run(serve(settings, options.config))
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from proxy.demo import run_demo
+    from proxy.commands.demo import run_demo
 
     return _run(run_demo(fast=options.fast))
 
@@ -162,31 +162,31 @@ def _check(options: argparse.Namespace) -> int:
     if options.offline:
         _say("the settings are valid\n")
         return EXIT_OK
-    from proxy.check import check
+    from proxy.commands.check import check
 
     return _run(check(settings, _say))
 
 
 def _status(options: argparse.Namespace) -> int:
-    from proxy.show_status import show_status
+    from proxy.commands.status import show_status
 
     return _run(show_status(options.url, _say, _complain, as_json=options.json))
 
 
 def _incidents(options: argparse.Namespace) -> int:
-    from proxy.show_incidents import show_incidents
+    from proxy.commands.incidents import show_incidents
 
     return _run(show_incidents(options.url, _say, _complain, markdown=options.markdown, chosen=options.id))
 
 
 def _override_show(options: argparse.Namespace) -> int:
-    from proxy.override_command import show_override
+    from proxy.commands.override import show_override
 
     return _run(show_override(options.url, _say, _complain))
 
 
 def _override_set(options: argparse.Namespace) -> int:
-    from proxy.override_command import set_override
+    from proxy.commands.override import set_override
 
     wish = {"mode": options.mode, "reason": options.reason, "actor": _actor(options), "force": options.force}
     if options.length is not None:
@@ -197,7 +197,7 @@ def _override_set(options: argparse.Namespace) -> int:
 
 
 def _override_clear(options: argparse.Namespace) -> int:
-    from proxy.override_command import clear_override
+    from proxy.commands.override import clear_override
 
     return _signed(options, lambda token: clear_override(options.url, _actor(options), token, _say, _complain))
 
@@ -214,7 +214,7 @@ def _actor(options: argparse.Namespace) -> str:
 
 
 def _signed(options: argparse.Namespace, run: Callable[[str | None], Coroutine[Any, Any, int]]) -> int:
-    from proxy.admin_client import admin_token
+    from proxy.commands.client import admin_token
 
     try:
         token = admin_token(options.token_file)

@@ -11,7 +11,7 @@ import structlog
 from health.outcome import FailureReason, OutcomeKind
 from health.transitions import CircuitState
 from proxy import events
-from proxy.evidence import evidence
+from proxy.history.evidence import evidence
 from proxy.log_writer import LogWriter
 from proxy.override import entry
 

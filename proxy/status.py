@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from health.outcome import OutcomeKind
 from health.transitions import CircuitState
-from proxy.entries import switch_entry
 from proxy.events import Probed, ProbesEnded, ProbeSkipped, Switch, ThresholdsSet
-from proxy.evidence import evidence, thresholds
+from proxy.history.entries import switch_entry
+from proxy.history.evidence import evidence, thresholds
 from proxy.moments import rfc3339, rfc3339_of
 from proxy.override import entry as override_entry
 

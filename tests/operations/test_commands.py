@@ -111,7 +111,7 @@ async def test_serve_is_slow_to_start() -> None:
 
 def test_serve_imports_what_costs_seconds() -> None:
     script = (
-        "import sys, proxy.serve\n"
+        "import sys, proxy.commands.serve\n"
         "heavy = ['anthropic', 'google.auth', 'vertexai', 'grpc', 'requests', 'proxy.simulator', 'httpx']\n"
         "print([name for name in heavy if name in sys.modules])"
     )

@@ -174,6 +174,6 @@ async def test_a_provider_that_cannot_be_had_ends_in_a_traceback(provider: str, 
 
 
 def test_serve_imports_the_sdk_without_being_asked_to() -> None:
-    script = "import sys, proxy.serve; print('openfeature' in sys.modules)"
+    script = "import sys, proxy.commands.serve; print('openfeature' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "False"

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from proxy import events
-from proxy.journal import Journal
+from proxy.history.journal import Journal
 from proxy.simulator import Fault
 from tests.operations.test_commands import _command, serving
 from tests.rig import TARGET, circuit_is, fim, path, rig

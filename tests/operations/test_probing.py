@@ -11,8 +11,8 @@ import structlog
 
 from health.pace import NextProbe
 from proxy import events
+from proxy.commands.status import show_status
 from proxy.logs import EventLog
-from proxy.show_status import show_status
 from proxy.simulator import Fault
 from tests.rig import TARGET, Rig, circuit_is, expected, rig
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proxy import events
-from proxy.page import feed
+from proxy.admin.page import feed
 from proxy.simulator import Fault
 from tests.rig import TARGET, circuit_is, fim, path, rig
 
@@ -81,7 +81,7 @@ async def test_the_page_may_load_or_send_what_it_should_not() -> None:
 
 
 def test_serve_waits_for_the_page_s_library() -> None:
-    script = "import sys, proxy.serve; print('jinja2' in sys.modules)"
+    script = "import sys, proxy.commands.serve; print('jinja2' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "False"
 

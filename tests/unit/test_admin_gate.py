@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from pydantic import SecretStr
 
-from proxy.admin_gate import Gate
+from proxy.admin.gate import Gate
 
 TOKEN = SecretStr("the-admin-token")
 HERE = "127.0.0.1:8081"

@@ -15,7 +15,7 @@ from health.probe import ProbeResult
 from proxy import events
 from proxy.dialects.base import Usage
 from proxy.events import RouteReason
-from proxy.incidents import KEPT, QUIET_SECONDS, Incidents
+from proxy.history.incidents import KEPT, QUIET_SECONDS, Incidents
 from proxy.override import NO_OVERRIDE, Override, OverrideMode, OverrideSource
 
 BAD = Outcome.failure(FailureReason.SERVER_ERROR)

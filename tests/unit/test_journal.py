@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from proxy import events
-from proxy.journal import Journal
+from proxy.history.journal import Journal
 
 
 class Disk:
@@ -76,7 +76,7 @@ async def test_a_line_is_written_twice_when_the_end_comes_during_a_write(scene: 
 
 
 async def test_a_disk_that_hangs_keeps_the_process_from_ending(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.journal._LAST_WRITE_SECONDS", 0.05)
+    monkeypatch.setattr("proxy.history.journal._LAST_WRITE_SECONDS", 0.05)
     scene.disk.may_write.clear()
     scene.note(1)
     await scene.journal.stop()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.journal_file import JournalFile, lines_of
+from proxy.history.journal_file import JournalFile, lines_of
 
 
 def entry(number: int) -> dict[str, object]:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from proxy import events
-from proxy.page.chart import chart
-from proxy.page.headline import Level, findings
-from proxy.page.view import Page, view
-from proxy.page.words import age, name_of, percent
-from proxy.timeline import Point, Timeline
+from proxy.admin.page.chart import chart
+from proxy.admin.page.headline import Level, findings
+from proxy.admin.page.view import Page, view
+from proxy.admin.page.words import age, name_of, percent
+from proxy.history.timeline import Point, Timeline
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 THRESHOLDS = {"failure_rate": 0.5, "slow_rate": 0.5, "slow_call_seconds": 1.5}

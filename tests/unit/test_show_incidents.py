@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.show_incidents import _draft, _line
+from proxy.commands.incidents import _draft, _line
 
 AT = "2026-11-24T03:00:{:06.3f}Z"
 

@@ -11,7 +11,7 @@ import pytest
 from health.outcome import OK, FailureReason, Outcome
 from proxy import events
 from proxy.events import RouteReason
-from proxy.timeline import BUCKET_SECONDS, BUCKETS, Point, Timeline, quantile
+from proxy.history.timeline import BUCKET_SECONDS, BUCKETS, Point, Timeline, quantile
 
 NOON = 1_795_521_600.0
 

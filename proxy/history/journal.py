@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from proxy.entries import entry_of, is_verdict
 from proxy.events import JournalFailed
-from proxy.journal_file import JournalFile, lines_of
+from proxy.history.entries import entry_of, is_verdict
+from proxy.history.journal_file import JournalFile, lines_of
 from proxy.override import Override, OverrideMode, OverrideSource
 
 if TYPE_CHECKING:

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from proxy.admin.page.chart import HEIGHT, WIDTH, Chart, chart
+from proxy.admin.page.headline import Finding, Level, findings
+from proxy.admin.page.words import age, clock, milliseconds, name_of, percent, upstream_of
+from proxy.history.timeline import BUCKET_SECONDS
 from proxy.moments import rfc3339, rfc3339_of
-from proxy.page.chart import HEIGHT, WIDTH, Chart, chart
-from proxy.page.headline import Finding, Level, findings
-from proxy.page.words import age, clock, milliseconds, name_of, percent, upstream_of
-from proxy.timeline import BUCKET_SECONDS
 from proxy.upstreams.providers import ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from proxy.timeline import Point, Timeline
+    from proxy.history.timeline import Point, Timeline
 
 _ROWS = 6
 """Of models, circuits and probes so many are shown, the worst first; a page of one screen has no room for 64."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from proxy.admin_client import NoAnswer, ask
-from proxy.override_command import in_a_line
+from proxy.commands.client import NoAnswer, ask
+from proxy.commands.override import in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from proxy.demo import Tally
+    from proxy.commands.demo import Tally
 
 _COLOURS = {"vertex": "green", "claude": "magenta", "closed": "green", "open": "red", "half_open": "yellow"}
 _LINES = 8

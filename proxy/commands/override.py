@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from proxy.admin_client import NoAnswer, ask
+from proxy.commands.client import NoAnswer, ask
 from proxy.moments import in_words
 
 if TYPE_CHECKING:

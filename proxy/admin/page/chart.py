@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxy.timeline import BUCKET_SECONDS, BUCKETS
+from proxy.history.timeline import BUCKET_SECONDS, BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from proxy.timeline import Point
+    from proxy.history.timeline import Point
 
 WIDTH = BUCKETS
 HEIGHT = 100

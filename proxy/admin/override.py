@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs, web
 
-from proxy.admin_gate import Gate, error
+from proxy.admin.gate import Gate, error
 from proxy.moments import parse_length
 from proxy.override import OverrideMode, entry
 from proxy.override_desk import DEFAULT_LENGTH, LONGEST, OverrideDesk, OverrideRefused

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
-from proxy.admin_gate import error
-from proxy.entries import entry_of
+from proxy.admin.gate import error
+from proxy.history.entries import entry_of
 
 if TYPE_CHECKING:
     from proxy.events import Event

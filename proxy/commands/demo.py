@@ -22,7 +22,7 @@ from health.outcome import OutcomeKind
 from health.transitions import CircuitState
 from proxy import events, headers
 from proxy.app import App
-from proxy.demo_view import Plain, show_summary, view
+from proxy.commands.demo_view import Plain, show_summary, view
 from proxy.events import RouteReason
 from proxy.settings import load_settings
 from proxy.simulator import Fault, SimulatedClaude, SimulatedVertex, model
@@ -30,7 +30,7 @@ from proxy.simulator import Fault, SimulatedClaude, SimulatedVertex, model
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from proxy.demo_view import View
+    from proxy.commands.demo_view import View
     from proxy.events import Event
 
 _MODEL = "codestral-2"

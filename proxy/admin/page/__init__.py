@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs, web
 
-from proxy.page.feed import Feed
-from proxy.page.view import view
+from proxy.admin.page.feed import Feed
+from proxy.admin.page.view import view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from proxy.history.timeline import Timeline
     from proxy.status import Status
-    from proxy.timeline import Timeline
 
 __all__ = ["Feed", "add_page"]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from health.outcome import OutcomeKind
 from proxy import events
-from proxy.evidence import evidence
+from proxy.history.evidence import evidence
 from proxy.moments import rfc3339_of
 from proxy.override import entry as override_entry
 

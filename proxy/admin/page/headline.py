@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from proxy.page.words import clock, name_of, percent, upstream_of
+from proxy.admin.page.words import clock, name_of, percent, upstream_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from proxy import events
-from proxy.entries import switch_entry
+from proxy.history.entries import switch_entry
+from proxy.history.streaks import Streaks
 from proxy.moments import rfc3339_of
 from proxy.override import entry as override_entry
-from proxy.streaks import Streaks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

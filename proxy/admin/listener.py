@@ -10,8 +10,8 @@ from aiohttp import hdrs, web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.incidents import Incidents
-    from proxy.journal import Journal
+    from proxy.history.incidents import Incidents
+    from proxy.history.journal import Journal
     from proxy.metrics import Metrics
     from proxy.status import Status
 

@@ -1,0 +1,1 @@
+"""What happened, remembered: for the status page, the post-mortem and the next process."""
