@@ -288,9 +288,10 @@ class App:
         engine.begin_probing()
 
     async def _begin_override(self) -> None:
+        watched = self.desk.begin()
         if (restored := self.journal.last_override()) is not None:
             self.desk.restore(restored)
-        if (watched := self.desk.begin()) is not None:
+        if watched is not None:
             await watched.load_now()
             self._spawn(watched.run(), "override file")
 

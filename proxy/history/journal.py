@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from proxy.events import JournalFailed
+from proxy.events import JournalFailed, OverrideChange
 from proxy.history.entries import entry_of, is_verdict
 from proxy.history.journal_file import JournalFile, lines_of
 from proxy.override import Override, OverrideMode, OverrideSource
@@ -67,9 +67,11 @@ class Journal:
         for entry in reversed(self.earlier):
             if entry["event"] == "override":
                 with contextlib.suppress(KeyError, TypeError, ValueError):
-                    for said in (entry["override"], entry["before"]):
-                        if said["source"] == OverrideSource.API:
-                            return _override(said) if said is entry["override"] else None
+                    if entry["override"]["source"] == OverrideSource.API:
+                        return _override(entry["override"])
+                    if entry["before"]["source"] == OverrideSource.API:
+                        # Under a stronger one that was set it is still there.
+                        return _override(entry["before"]) if entry["change"] == OverrideChange.SET else None
         return None
 
     async def start(self) -> None:

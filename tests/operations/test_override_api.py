@@ -282,8 +282,13 @@ async def test_an_override_is_lost_with_the_process_that_had_a_journal(tmp_path:
     journal = str(tmp_path / "journal")
     async with rig(ADMIN_TOKEN=TOKEN, JOURNAL_FILE=journal) as proxy:
         _, override = await change(proxy, "PUT", {**WISH, "percent": 40})
+    file = tmp_path / "override.txt"
+    file.write_text("vertex")
+    async with rig(ADMIN_TOKEN=TOKEN, JOURNAL_FILE=journal, OVERRIDE_FILE=str(file)) as proxy:
+        assert (await proxy.status())["override"]["source"] == "file"
     async with rig(ADMIN_TOKEN=TOKEN, JOURNAL_FILE=journal) as proxy:
         assert (await proxy.status())["override"] == override
+        assert len(proxy.seen(events.OverrideChanged)) == 1
         await change(proxy, "DELETE")
     async with rig(ADMIN_TOKEN=TOKEN, JOURNAL_FILE=journal) as proxy:
         assert (await proxy.status())["override"]["mode"] == "auto"
