@@ -96,10 +96,20 @@ class App:
             clock=self._clock,
             wall_clock=wall_clock,
         )
+        self._listen(listeners)
+        self._flags = _flags(settings, self._hub.emit)
+        self._background: list[asyncio.Task[Any]] = []
+        self._runners: list[web.BaseRunner] = []
+        self._engines: list[Engine] = []
+        self._handing_over: asyncio.Task[None] | None = None
+        self._draining = False
+        self._tls = _tls(settings)
+
+    def _listen(self, listeners: tuple[Callable[[Event], None], ...]) -> None:
         self._hub.listen(self.metrics)
         self._hub.listen(self.status, but=events.TRAFFIC)
         self._hub.listen(
-            EventLog(self.log, self._clock, log_requests=settings.log_requests),
+            EventLog(self.log, self._clock, log_requests=self._settings.log_requests),
             but=(events.RequestStarted, events.TokensUsed),
         )
         self._hub.listen(self.journal, but=events.TRAFFIC)
@@ -109,13 +119,6 @@ class App:
         self._hub.listen(self.switchboard, but=events.TRAFFIC)
         for listener in listeners:
             self._hub.listen(listener)
-        self._flags = _flags(settings, self._hub.emit)
-        self._background: list[asyncio.Task[Any]] = []
-        self._runners: list[web.BaseRunner] = []
-        self._engines: list[Engine] = []
-        self._handing_over: asyncio.Task[None] | None = None
-        self._draining = False
-        self._tls = _tls(settings)
 
     # --- start and stop
 

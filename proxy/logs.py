@@ -106,6 +106,16 @@ class EventLog:
                 self._budget(result.upstream, result.model, result.next_probe)
             case events.ProbeSkipped():
                 self._budget(event.upstream, event.model, event.next_probe)
+            case events.RequestLost():
+                self._seldom(self._log.error, "request_lost", model=event.model, reason=event.reason)
+            case events.LoopLagged(seconds=seconds):
+                self._seldom(self._log.warning, "event_loop_lagged", beside={"seconds": round(seconds, 3)})
+            case _:
+                self._operation(event)
+
+    def _operation(self, event: events.Event) -> None:
+        """What an operator did, or could not do."""
+        match event:
             case events.OverrideChanged(override=override):
                 self._log.warning("override", change=event.change, **entry(override), cleared_by=event.actor)
             case events.OverrideExpiring(override=override):
@@ -122,10 +132,6 @@ class EventLog:
                 self._seldom(self._log.warning, "flag_failed", reason=event.reason, detail=event.detail)
             case events.OverrideRejected(problem=problem):
                 self._log.error("override_rejected", problem=problem)
-            case events.RequestLost():
-                self._seldom(self._log.error, "request_lost", model=event.model, reason=event.reason)
-            case events.LoopLagged(seconds=seconds):
-                self._seldom(self._log.warning, "event_loop_lagged", beside={"seconds": round(seconds, 3)})
 
     def _request_ended(self, event: events.RequestEnded) -> None:
         first = event.first_byte_seconds

@@ -60,7 +60,8 @@ def test_a_reader_that_has_gone_ends_the_writer() -> None:
         writer = LogWriter(stream)
         for _ in range(3):
             writer.write("to nobody\n")
-            time.sleep(0.03)
+            while writer._lines:
+                time.sleep(0)
         assert writer._thread.is_alive()
         writer.close()
         assert not writer._thread.is_alive()
