@@ -27,17 +27,25 @@ class JournalFile:
         self._largest_bytes = largest_bytes
 
     def read(self, limit: int) -> tuple[list[dict[str, Any]], int]:
-        """The last `limit` entries, the oldest first, and how many lines were none."""
-        entries: list[dict[str, Any]] = []
+        """The last `limit` entries, the oldest first, and how many lines were none.
+
+        Of the entries that share an `id` only the last counts: one incident that lasts must not push out all the rest.
+        """
+        newest_first: list[dict[str, Any]] = []
+        seen: set[str] = set()
         broken = 0
         for path in (self._path, self._older):
-            if len(entries) >= limit:
-                break
             with contextlib.suppress(FileNotFoundError):
-                found, unread = _parse(path.read_bytes(), limit - len(entries))
-                entries[:0] = found
-                broken += unread
-        return entries, broken
+                for line in reversed(path.read_bytes().split(b"\n")[:-1]):  # what follows the last line end is no line
+                    if len(newest_first) >= limit:
+                        return newest_first[::-1], broken
+                    if (entry := _entry(line)) is None:
+                        broken += bool(line)
+                    elif (same := str(entry.get("id", ""))) not in seen:
+                        newest_first.append(entry)
+                        if same:
+                            seen.add(same)
+        return newest_first[::-1], broken
 
     def append(self, lines: Sequence[bytes]) -> int:
         """Write lines, each without its end; returns how many are written whole. Fewer than all: there was no room."""
@@ -70,17 +78,6 @@ class JournalFile:
 def _is_torn(descriptor: int) -> bool:
     size = os.fstat(descriptor).st_size
     return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-
-
-def _parse(data: bytes, limit: int) -> tuple[list[dict[str, Any]], int]:
-    lines = data.split(b"\n")[:-1]  # what follows the last line end is no line
-    entries, broken = [], 0
-    for line in lines[-limit:]:
-        if (entry := _entry(line)) is not None:
-            entries.append(entry)
-        elif line:
-            broken += 1
-    return entries, broken
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

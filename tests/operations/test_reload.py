@@ -110,6 +110,24 @@ async def test_a_stream_breaks_off_at_a_reload(first: dict[str, str]) -> None:
 
 
 @pytest.mark.virtual_time
+async def test_an_end_in_the_middle_of_a_reload_hangs_or_leaks() -> None:
+    async with rig(PROBES__TARGETS=TARGET, PROBES__INTERVAL_SECONDS="5") as proxy:
+        proxy.vertex.fault = Fault(delay_before_headers=20)
+        asking = asyncio.create_task(proxy.ask())
+        await proxy.vertex.received(1)
+        for connect in ("0.9", "0.8"):
+            await proxy.app.reload(settings(proxy, TIMEOUTS__CONNECT_SECONDS=connect))
+        assert len(proxy.app._engines) == 3
+        await asyncio.wait_for(proxy.app.stop(), 5)
+        await asyncio.gather(asking, return_exceptions=True)
+        assert all(transport._session.closed for engine in proxy.app._engines for transport in _transports(engine))
+
+
+def _transports(engine: Any) -> Any:
+    return engine._providers._transports
+
+
+@pytest.mark.virtual_time
 async def test_connections_or_tasks_pile_up_with_each_reload() -> None:
     async with rig(PROBES__TARGETS=TARGET, PROBES__INTERVAL_SECONDS="5") as proxy:
         await proxy.until(lambda: len(proxy.seen(events.Probed)) >= 2)

@@ -70,6 +70,15 @@ def test_a_line_that_is_no_entry_ends_the_reading_or_passes_in_silence(path: Pat
     assert broken == 1
 
 
+def test_an_incident_that_lasts_pushes_out_all_the_rest(path: Path) -> None:
+    file = JournalFile(path)
+    file.append(lines(1))
+    file.append(lines_of({**entry(2), "id": "a", "lost": lost} for lost in range(50)))
+    file.append(lines_of([{**entry(3), "id": "b"}, {**entry(2), "id": "a", "lost": 50}]))
+    found, _ = file.read(4)
+    assert [(one["number"], one.get("lost")) for one in found] == [(1, None), (3, None), (2, 50)]
+
+
 def test_the_file_grows_for_ever_or_forgets_everything_at_once(path: Path) -> None:
     size = len(lines(1)[0]) + 1
     file = JournalFile(path, largest_bytes=10 * size)
