@@ -214,6 +214,7 @@ class App:
             await engine.stop()
         if self._flags is not None:
             self._flags.stop()
+        self.incidents.save()
         await self.journal.stop()
 
     def _spawn(self, coroutine: Any, name: str) -> asyncio.Task[None]:

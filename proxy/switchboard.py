@@ -90,12 +90,17 @@ class Switchboard:
         return self.circuits.get(upstream, model, self._clock())
 
     def proven_dead(self, upstream: str) -> list[str]:
-        """The circuits of `upstream` that are open, in words; those that only observe, too."""
+        """The circuits of `upstream` that are open, in words; those that only observe, too.
+
+        One whose opening is over counts until a trial has succeeded: time alone proves nothing.
+        """
+        now = self._clock()
         to_wall = time.time() - self._clock()
         return [
-            f"the circuit of {name}/{model} is open ({circuit.trip_reason}) since {rfc3339_of(circuit.since + to_wall)}"
+            f"the circuit of {name}/{model} is {circuit.judged_state.replace('_', '-')} ({circuit.trip_reason}) "
+            f"since {rfc3339_of(circuit.since + to_wall)}"
             for name, model, circuit in self.circuits
-            if name == upstream and circuit.judged_state is CircuitState.OPEN
+            if name == upstream and _is_dead(circuit, now)
         ]
 
     def poll(self) -> None:
@@ -117,6 +122,13 @@ class Switchboard:
         circuit = CircuitBreaker(f"{upstream}/{model}", self._config, now=now, lag=self._lag, listeners=[listener])
         self._emit(events.CircuitCreated(upstream, model, circuit))
         return circuit
+
+
+def _is_dead(circuit: CircuitBreaker, now: float) -> bool:
+    if circuit.judged_state is CircuitState.CLOSED:
+        return False
+    counts = circuit.counts(now)
+    return counts.calls == counts.failed
 
 
 class _CircuitListener(CircuitListener):

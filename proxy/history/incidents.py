@@ -28,6 +28,7 @@ KEPT = 100
 QUIET_SECONDS = 60.0
 """What begins within so many seconds after the end of an incident belongs to it: a circuit that flaps is one story."""
 _WRITE_SECONDS = 10.0
+_MODELS_NAMED = 20
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class _Incident:
     switches: int = 0
     lost_at: float = 0.0
     ended: float | None = None
+    ended_by: str | None = None
     good_since: float | None = None
     """When the primary's answers were good again, before the end."""
 
@@ -62,7 +64,7 @@ class _Incident:
             "id": self.id,
             "began_at": rfc3339_of(self.began),
             "ended_at": _moment(self.ended),
-            "ended_by": "return" if self.ended is not None else None,
+            "ended_by": self.ended_by if self.ended is not None else None,
             "models": self.models,
             "from": primary,
             "to": self.to,
@@ -129,8 +131,16 @@ class Incidents:
         if incident is None or incident.ended is not None:
             return
         if not incident.away and now - incident.lost_at > QUIET_SECONDS:
-            self._end(incident, incident.lost_at)
+            self._end(incident, incident.lost_at, "quiet")
         elif now - self._written_at >= _WRITE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write how one stands that is not over, if anything has changed."""
+        incident = self._latest
+        if incident is None or incident.ended is not None:
+            return
+        if incident.entry(self._primary, self._totals) != self._entries.get(incident.id):
             self._save(incident)
 
     def __call__(self, event: Event) -> None:
@@ -151,17 +161,20 @@ class Incidents:
                 self._totals["input_tokens"] -= usage.input_tokens
                 self._totals["output_tokens"] -= usage.output_tokens
             case events.Switch(from_upstream=left) if left == self._primary:
-                self._left(event)
+                self._left(event, switches=1)
+            case events.Serving(upstream=upstream) if upstream != self._primary:
+                # First seen while another serves it already: a restart under an override, or a new model in an outage.
+                self._left(events.Switch(event.at, event.model, self._primary, upstream, event.reason), switches=0)
             case events.Switch(to_upstream=to) if to == self._primary:
                 self._returned(event)
 
-    def _left(self, switch: events.Switch) -> None:
+    def _left(self, switch: events.Switch, *, switches: int) -> None:
         incident = self._latest
         if incident is None or not self._belongs(incident, switch.at):
             incident = self._begin(switch.model, switch.at, switch.to_upstream, self._trigger(switch))
         incident.to = incident.to or switch.to_upstream
         incident.ended = None
-        incident.switches += 1
+        incident.switches += switches
         incident.away.add(switch.model)
         if switch.model not in incident.models:
             incident.models.append(switch.model)
@@ -178,14 +191,16 @@ class Incidents:
 
     def _returned(self, switch: events.Switch) -> None:
         incident = self._latest
-        if incident is None:
+        if incident is None or switch.model not in incident.away:
             return
         incident.switches += 1
         incident.away.discard(switch.model)
         if not incident.away:
             good_since = self._streaks.good_since(switch.model)
-            incident.good_since = None if good_since is None else max(good_since, incident.began)
-            self._end(incident, switch.at)
+            # What was good before it began has not come back.
+            incident.good_since = good_since if good_since is not None and good_since >= incident.began else None
+            forced = switch.reason is events.RouteReason.OVERRIDE
+            self._end(incident, switch.at, "override" if forced else "return")
 
     def _lost(self, event: events.RequestLost) -> None:
         now = self._now()
@@ -193,26 +208,32 @@ class Incidents:
         if incident is None or not self._belongs(incident, now):
             trigger = {"reason": "request_lost", "evidence": {"reason": event.reason}, "override": None}
             incident = self._begin(event.model, now, None, trigger)
-            self._save(incident)
-        elif incident.ended is not None:
+            news = True
+        else:
+            news = incident.ended is not None
             incident.ended = None
         incident.lost_at = now
         self._totals["lost"] += 1
+        if event.model and event.model not in incident.models and len(incident.models) < _MODELS_NAMED:
+            incident.models.append(event.model)
+        if news:
+            self._save(incident)
 
     def _belongs(self, incident: _Incident, now: float) -> bool:
         return incident.ended is None or now - incident.ended <= QUIET_SECONDS
 
     def _begin(self, model: str, now: float, to: str | None, trigger: dict[str, Any]) -> _Incident:
-        first_bad_at, before = self._streaks.begin(model)
+        first_bad_at, before = self._streaks.begin(model, now)
         if trigger["override"] is not None:
-            # A person decided; what was bad before that is no measure of how soon.
-            first_bad_at = None
+            # A person decided; what was bad before that is no measure of how soon, and not of this.
+            first_bad_at, before = None, Counter(self._totals)
         incident = _Incident(now, to, trigger, first_bad_at, before, models=[model] if model else [])
         self._latest = incident
         return incident
 
-    def _end(self, incident: _Incident, at: float) -> None:
-        incident.ended = at
+    def _end(self, incident: _Incident, at: float, by: str) -> None:
+        incident.ended, incident.ended_by = at, by
+        self._streaks.forget()
         self._save(incident)
 
     def _save(self, incident: _Incident) -> None:

@@ -122,10 +122,10 @@ class Journal:
             written, problem = 0, error.strerror or type(error).__name__
         else:
             problem = "no space left"
-        done = entries[:written]
-        while done and self._unwritten and self._unwritten[0] is done[0]:
+        # By identity, since what came meanwhile may have pushed the first of them out.
+        done = {id(entry) for entry in entries[:written]}
+        while self._unwritten and id(self._unwritten[0]) in done:
             self._unwritten.popleft()
-            done.pop(0)
         if written < len(entries):
             self._emit(JournalFailed(f"{self._path} cannot be written: {problem}"))
         return written == len(entries)

@@ -8,6 +8,7 @@ own. The file never grows beyond a bound: the older half of what happened then s
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 LARGEST_BYTES = 4 * 1024 * 1024
 _MODE = 0o640
+_OVERRIDE = b'"event":"override"'
 
 
 class JournalFile:
@@ -33,16 +35,21 @@ class JournalFile:
         """
         newest_first: list[dict[str, Any]] = []
         seen: set[str] = set()
-        broken = 0
+        broken, overridden = 0, False
         for path in (self._path, self._older):
             with contextlib.suppress(FileNotFoundError):
+                if not path.is_file() and path.exists():
+                    # A pipe would keep the start waiting for somebody to write into it.
+                    raise OSError(errno.EINVAL, "it is no regular file")
                 for line in reversed(path.read_bytes().split(b"\n")[:-1]):  # what follows the last line end is no line
-                    if len(newest_first) >= limit:
-                        return newest_first[::-1], broken
+                    if len(newest_first) >= limit and (overridden or _OVERRIDE not in line):
+                        # The last override counts however long ago it was set: it may still be in force.
+                        continue
                     if (entry := _entry(line)) is None:
                         broken += bool(line)
                     elif (same := str(entry.get("id", ""))) not in seen:
                         newest_first.append(entry)
+                        overridden |= _OVERRIDE in line
                         if same:
                             seen.add(same)
         return newest_first[::-1], broken
@@ -64,14 +71,17 @@ class JournalFile:
                         return number
                     raise
                 if written < len(whole):
-                    return number
+                    # One that lacks its end alone is whole: the next line begins with it.
+                    return number + (written == len(whole) - 1)
         finally:
             os.close(descriptor)
         return len(lines)
 
     def _turn_over(self, more: int) -> None:
         with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_size + more > self._largest_bytes:
+            size = self._path.stat().st_size
+            # Never for what is to come alone: tried again on a full disk, that would turn everything over.
+            if size + more > self._largest_bytes and 2 * size > self._largest_bytes:
                 os.replace(self._path, self._older)
 
 

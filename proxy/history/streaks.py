@@ -1,7 +1,8 @@
 """Since when the primary's answers are bad, and since when they are good again; a model at a time.
 
-The circuit knows whether they are; the post-mortem asks since when. Bad answers count together while no more than the
-circuit's window lies between them: one failure a day before is no beginning of an outage.
+The circuit knows whether they are; the post-mortem asks since when. Bad answers count together until good ones speak
+against it: a row of them, or one and more time than the circuit's window. One failure in a hundred is no beginning of
+an outage, and neither is one of long ago.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 _BAD = (OutcomeKind.FAILED, OutcomeKind.MISCONFIGURED)
 _MODELS_KEPT = 1_000
+_GOOD_ROW = 10
+"""So many good answers in a row end a streak of bad ones."""
+_STALE_SECONDS = 600.0
+"""And so does this time without any answer."""
 _CALLS_WINDOW_SECONDS = 60.0
 """How long bad answers count together where the window is one of calls, which has no length in time."""
 
@@ -33,6 +38,8 @@ class _Streak:
     bad_since: float | None = None
     last_bad_at: float = -math.inf
     good_since: float | None = None
+    good_answers: int = 0
+    """In a row, since the last bad one."""
     before: Counter[str] = field(default_factory=Counter)
     """What had been counted before the first bad answer."""
 
@@ -60,15 +67,20 @@ class Streaks:
             case events.Probed(result=result) if result.upstream == self._upstream:
                 self._record(result.model, result.outcome, now, bad=result.outcome.kind in _BAD)
 
-    def begin(self, model: str) -> tuple[float | None, Counter[str]]:
+    def begin(self, model: str, now: float) -> tuple[float | None, Counter[str]]:
         """When the bad answers began that an outage of `model` began with, and what had been counted before them.
 
         None where there are none: with calls that hang, a circuit opens before the first of them has ended.
         """
         streak = self._by_model.get(model)
-        if streak is None or streak.bad_since is None:
+        if streak is None or streak.bad_since is None or self._is_over(streak, now):
             return None, Counter(self._totals)
         return streak.bad_since, streak.before
+
+    def forget(self) -> None:
+        """What was bad until now belongs to an incident that is over."""
+        for streak in self._by_model.values():
+            streak.bad_since = None
 
     def good_since(self, model: str) -> float | None:
         """When the first good answer came after the last bad one."""
@@ -87,8 +99,15 @@ class Streaks:
                 return
             streak = self._by_model[model] = _Streak()
         if bad:
-            if streak.bad_since is None or now - streak.last_bad_at > self._together_seconds:
+            if streak.bad_since is None or self._is_over(streak, now):
                 streak.bad_since, streak.before = now, Counter(self._totals)
-            streak.last_bad_at, streak.good_since = now, None
-        elif outcome.kind is OutcomeKind.OK and streak.good_since is None:
-            streak.good_since = now
+            streak.last_bad_at, streak.good_since, streak.good_answers = now, None, 0
+        elif outcome.kind is OutcomeKind.OK:
+            streak.good_answers += 1
+            if streak.good_since is None:
+                streak.good_since = now
+
+    def _is_over(self, streak: _Streak, now: float) -> bool:
+        quiet = now - streak.last_bad_at
+        spoken_against = streak.good_answers > 0 and quiet > self._together_seconds
+        return streak.good_answers >= _GOOD_ROW or spoken_against or quiet > _STALE_SECONDS

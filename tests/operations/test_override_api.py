@@ -167,6 +167,8 @@ async def test_an_override_to_an_upstream_that_is_proven_dead_is_set_by_a_slip()
         for word in ("vertex/codestral-2", "open", "consecutive_failures", "--force"):
             assert word in answer["error"]["message"]
         assert not proxy.seen(events.OverrideChanged)
+        await proxy.until(circuit_is(proxy, "vertex", "half_open"))
+        assert (await change(proxy, "PUT", wish))[0] == 409, "time alone proves nothing"
         assert (await change(proxy, "PUT", {**wish, "mode": "claude"}))[0] == 200
         assert (await change(proxy, "PUT", {**wish, "force": True}))[1]["mode"] == "vertex"
         # Forced is not lost: the other one is still behind it.

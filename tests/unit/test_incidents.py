@@ -113,10 +113,69 @@ def test_an_outage_is_not_told_from_its_first_bad_answer_to_its_return(story: St
 def test_a_failure_of_long_before_is_taken_for_the_beginning(story: Story) -> None:
     story.at(0).answers(BAD)
     story.incidents(events.FailedOver("m", FailureReason.SERVER_ERROR))
+    story.at(5).answers(OK, first_byte=0.1)
     story.at(11).answers(BAD)
     story.at(12).switch("claude")
     assert story.only["first_bad_answer_at"] == "2026-11-24T03:00:11.000Z"
     assert story.only["requests_repaired"] == 0
+
+
+def test_failures_far_apart_that_no_good_answer_breaks_are_each_a_beginning(story: Story) -> None:
+    for second in (0, 15, 30, 45, 60):
+        story.at(second).answers(BAD)
+    story.at(60).switch("claude")
+    assert story.only["seconds_to_detect"] == 60
+
+
+def test_one_failure_in_a_hundred_is_the_beginning_of_an_outage(story: Story) -> None:
+    for second in range(0, 700, 7):
+        story.at(second).answers(BAD)
+        for _ in range(10):
+            story.answers(OK, first_byte=0.1)
+    story.at(700).answers(BAD)
+    story.at(701).switch("claude")
+    assert story.only["seconds_to_detect"] == 1
+
+
+def test_the_outage_before_is_counted_again(story: Story) -> None:
+    story.at(0).answers(BAD)
+    story.incidents(events.FailedOver("m", FailureReason.SERVER_ERROR))
+    story.at(1).switch("claude")
+    story.at(2).switch("vertex")
+    story.at(100).switch("claude")
+    assert story.incidents.entries[-1]["first_bad_answer_at"] is None, "the circuit opened while calls were hanging"
+    story.at(101).switch("vertex")
+    story.override = Override(OverrideMode.CLAUDE, OverrideSource.API, "a drill", "ann")
+    story.at(86_400).switch("claude", reason=RouteReason.OVERRIDE)
+    assert story.incidents.entries[-1]["requests_repaired"] == 0
+    story.at(86_500).switch("vertex")
+    assert story.incidents.entries[-1]["seconds_to_return"] is None
+
+
+def test_an_override_back_to_a_dead_primary_is_told_as_a_return(story: Story) -> None:
+    story.at(0).switch("claude")
+    story.at(60).switch("vertex", reason=RouteReason.OVERRIDE)
+    assert story.only["ended_by"] == "override"
+
+
+def test_what_a_model_finds_at_its_first_sight_is_in_no_incident(story: Story) -> None:
+    story.override = Override(OverrideMode.CLAUDE, OverrideSource.FILE)
+    story.at(0).incidents(events.Serving(story.unix, "m", "claude", RouteReason.OVERRIDE, lambda: 2))
+    story.ended("claude")
+    story.at(9).switch("vertex", "never-away")
+    assert (story.only["ended_at"], story.only["switches"]) == (None, 0)
+    story.at(10).switch("vertex")
+    assert (story.only["requests_served_by_backup"], story.only["seconds_away"]) == (1, 10)
+
+
+def test_the_last_seconds_of_a_process_are_not_written(story: Story) -> None:
+    story.at(0).incidents(events.RequestLost("m", "connect"))
+    assert story.written[-1]["requests_lost"] == 1
+    story.at(1).incidents(events.RequestLost("n", "connect"))
+    story.at(9).incidents.save()
+    assert (story.written[-1]["requests_lost"], story.written[-1]["models"]) == (2, ["m", "n"])
+    story.at(9).incidents.save()
+    assert len(story.written) == 2, "what has not changed is not written again"
 
 
 def test_slow_answers_failed_probes_or_those_of_another_model_begin_wrongly(story: Story) -> None:
@@ -137,7 +196,7 @@ def test_the_return_took_longer_than_the_outage(story: Story) -> None:
     story.at(1).answers(OK, first_byte=0.1)
     story.at(5).switch("claude", reason=RouteReason.OVERRIDE)
     story.at(8).switch("vertex", reason=RouteReason.PRIMARY)
-    assert story.only["seconds_to_return"] == 3
+    assert story.only["seconds_to_return"] is None, "nothing that was bad has come back"
 
 
 def test_calls_that_hang_have_a_first_bad_answer(story: Story) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,24 @@ async def test_a_disk_that_hangs_keeps_the_process_from_ending(scene: Scene, mon
     await scene.journal.stop()
     scene.disk.may_write.set()
     await scene.until(1)
+
+
+async def test_what_was_pushed_out_during_a_write_is_written_twice(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.journal._unwritten = deque(maxlen=3)
+    scene.disk.may_write.clear()
+    for number in (1, 2, 3):
+        scene.note(number)
+    task = asyncio.create_task(scene.journal.run())
+    await asyncio.to_thread(scene.disk.entered.wait, 5)
+    scene.note(4)
+    scene.disk.may_write.set()
+    await scene.until(1, 2, 3, 4)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await scene.journal.stop()
+    assert scene.disk.lines == [1, 2, 3, 4]
 
 
 @pytest.mark.virtual_time

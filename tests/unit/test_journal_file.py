@@ -130,6 +130,43 @@ def test_a_write_that_fails_half_way_repeats_what_was_written(path: Path, monkey
     assert numbers(JournalFile(path)) == [1]
 
 
+def test_a_line_that_lacks_its_end_alone_is_written_twice(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:-1]))
+    assert JournalFile(path).append(lines(1)) == 1
+    monkeypatch.setattr(os, "write", write)
+    JournalFile(path).append(lines(2))
+    assert numbers(JournalFile(path)) == [1, 2]
+
+
+def test_tries_on_a_full_disk_delete_what_was_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = JournalFile(path, largest_bytes=1_000)
+    for number in range(8):
+        file.append(lines(number))
+
+    def full(_descriptor: int, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space"):
+            file.append(lines(*range(50)))
+    assert numbers(file) == list(range(8))
+
+
+def test_an_override_of_long_ago_is_not_found(path: Path) -> None:
+    file = JournalFile(path)
+    file.append(lines_of([{**entry(0), "event": "override"}, {**entry(1), "event": "override"}]))
+    file.append(lines(*range(2, 9)))
+    assert numbers(file, 3) == [1, 6, 7, 8]
+
+
+def test_a_pipe_in_the_place_of_the_file_is_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="no regular file"):
+        JournalFile(path).read(10)
+
+
 def test_another_process_that_writes_too_is_overwritten(path: Path) -> None:
     one, other = JournalFile(path), JournalFile(path)
     for number in range(5):
