@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +33,8 @@ FLAG = "completion_proxy_upstream"
 LIMIT_SECONDS = 0.005
 THREADS = 4
 """Which a provider without async methods is asked in; one that hangs costs a thread each time, until all hang."""
+ABANDONED_KEPT = 64
+"""Calls of an async provider that outlast their cancellation; with so many nobody is asked any more."""
 _DOMAIN = "completion-proxy"
 
 
@@ -58,6 +61,9 @@ class Flags:
         own = getattr(type(provider), "resolve_string_details_async", None)
         answers_on_the_loop = own not in (None, AbstractProvider.resolve_string_details_async)
         self._threads = None if answers_on_the_loop else _Threads()
+        self._abandoned: set[asyncio.Task[Any]] = set()
+        # A traceback for each request, with whatever the provider says in it; `flag_failed` tells of it, and seldom.
+        logging.getLogger("openfeature").setLevel(logging.CRITICAL)
         # Its initialization runs in a thread of the SDK; until that is done the SDK says that it is not ready.
         api.set_provider(provider, _DOMAIN)
         self._client: OpenFeatureClient = api.get_client(_DOMAIN)
@@ -76,7 +82,7 @@ class Flags:
 
     async def _mode(self, call: Call) -> OverrideMode:
         try:
-            details = await _in_time(self._details(call))
+            details = await self._in_time(self._details(call))
         except TimeoutError:
             return self._failed(FlagFailure.TIMEOUT)
         except _AllHang:
@@ -101,33 +107,36 @@ class Flags:
             return await self._client.get_string_details_async(FLAG, OverrideMode.AUTO.value, context)
         return await self._threads.run(lambda: self._client.get_string_details(FLAG, OverrideMode.AUTO.value, context))
 
+    async def _in_time(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """What `work` gives within the limit. Raises TimeoutError, or _AllHang where too many did not even end.
+
+        In a task of its own: the SDK turns a cancellation into an error of another kind, and one of the request's own
+        must not be lost in it.
+        """
+        if len(self._abandoned) >= ABANDONED_KEPT:
+            work.close()
+            raise _AllHang
+        task = asyncio.create_task(work)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=LIMIT_SECONDS)
+        finally:
+            if not task.done():
+                task.cancel()
+                self._abandoned.add(task)
+                task.add_done_callback(self._has_ended)
+        if not done:
+            raise TimeoutError
+        return task.result()
+
+    def _has_ended(self, task: asyncio.Task[Any]) -> None:
+        """See how it ended, so that nobody else complains of it."""
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()
+
     def _failed(self, reason: FlagFailure, detail: str = "") -> OverrideMode:
         self._emit(FlagFailed(reason, detail))
         return OverrideMode.AUTO
-
-
-async def _in_time(work: Coroutine[Any, Any, _T]) -> _T:
-    """What `work` gives within the limit. Raises TimeoutError.
-
-    In a task of its own: the SDK turns a cancellation into an error of another kind, and one of the request's own must
-    not be lost in it.
-    """
-    task = asyncio.create_task(work)
-    try:
-        done, _ = await asyncio.wait({task}, timeout=LIMIT_SECONDS)
-    finally:
-        if not task.done():
-            task.cancel()
-            task.add_done_callback(_pass_over)
-    if not done:
-        raise TimeoutError
-    return task.result()
-
-
-def _pass_over(task: asyncio.Task[Any]) -> None:
-    """See how it ended, so that nobody else complains of it."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _made_by(factory: str) -> Any:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 
 from health.outcome import FailureReason, OutcomeKind
 from health.transitions import CircuitState
@@ -56,6 +57,12 @@ def configure(stream: TextIO | None = None) -> None:
         )
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("aiohttp.server").addFilter(_tells_no_content)
+
+
+def _tells_no_content(record: logging.LogRecord) -> bool:
+    """The library quotes a request that it cannot read, credentials and prompts included. The caller gets its 400."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 class EventLog:

@@ -15,7 +15,7 @@ from health.outcome import FailureReason
 from proxy.dialects.base import FinishReason, Hole, InvalidRequest, Usage
 from proxy.events import FailedOver, RouteReason
 from proxy.routing import Plan
-from proxy.served import NothingServed
+from proxy.served import Failure, NothingServed
 from proxy.stops import CHARACTERS_PER_TOKEN
 from proxy.upstreams.base import AttemptFailed, Resumption
 
@@ -44,6 +44,7 @@ class Splice:
     ) -> None:
         """`serve` asks the upstreams of a plan; it raises NothingServed. `order` is that of the first plan."""
         self._call = call
+        self._first = first
         self._current = first
         self._rest = first.reply.rest
         self._order = order
@@ -117,5 +118,7 @@ class Splice:
             return False
         self._ended = False
         self._rest = self._current.reply.rest
+        # Told with the request when it is over; the headers that name attempts are out by now.
+        self._first.failures += [Failure(failed, broken), *self._current.failures]
         self._emit(FailedOver(call.route.model, broken.reason))
         return True

@@ -64,7 +64,10 @@ def add_override(application: web.Application, desk: OverrideDesk, gate: Gate) -
             return error(400, str(invalid))
 
     async def post(request: web.Request) -> web.Response:
-        form = await request.post()
+        try:
+            form: Mapping[str, Any] = await request.post()
+        except (ValueError, LookupError):
+            form = {}
         if (refusal := gate.refusal(request, presented=str(form.get("token", "")))) is not None:
             return _page(refusal)
         try:
@@ -118,7 +121,7 @@ async def _object(request: web.Request) -> dict[str, Any]:
         raise _Invalid("the body is too large")
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _Invalid("the body must be JSON") from None
     if not isinstance(said, dict):
         raise _Invalid("the body must be a JSON object")
@@ -148,9 +151,18 @@ def _wish(said: Mapping[str, Any]) -> _Wish:
 
 def _text(said: Mapping[str, Any], key: str) -> str | None:
     value = said.get(key)
-    if value is not None and (not isinstance(value, str) or len(value) > _LONGEST_TEXT):
+    if value is not None and (not isinstance(value, str) or len(value) > _LONGEST_TEXT or not _is_text(value)):
         raise _Invalid(f"{key} must be a text of at most {_LONGEST_TEXT} characters")
     return " ".join(value.split()) or None if value is not None else None
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written: JSON may hold half a character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _number(said: Mapping[str, Any], key: str, default: float, most: float) -> float:

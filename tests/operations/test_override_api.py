@@ -128,6 +128,7 @@ async def test_a_link_changes_something(path: str) -> None:
         ({"reason": 5}, "reason"),
         ({"reason": "x" * 501}, "reason"),
         ({"actor": ["ann"]}, "actor"),
+        ({"reason": "a\ud800b"}, "reason"),
         ({"ttl_seconds": 0}, "ttl_seconds"),
         ({"ttl_seconds": "2h"}, "ttl_seconds"),
         ({"ttl_seconds": 8 * 86_400}, "ttl_seconds"),
@@ -148,7 +149,9 @@ async def test_a_wish_that_cannot_be_meant_is_taken(wrong: dict[str, Any], named
 
 
 @pytest.mark.virtual_time
-@pytest.mark.parametrize("body", [b"", b"claude", b"[]", b'"claude"', b"\xff", b"{" + b" " * 70_000 + b"}"])
+@pytest.mark.parametrize(
+    "body", [b"", b"claude", b"[]", b'"claude"', b"\xff", b"{" + b" " * 70_000 + b"}", b"[" * 50_000]
+)
 async def test_a_body_that_is_none_is_taken_or_is_the_proxy_s_fault(body: bytes) -> None:
     async with rig(ADMIN_TOKEN=TOKEN) as proxy:
         assert (await change(proxy, "PUT", data=body))[0] == 400
@@ -269,6 +272,13 @@ async def test_a_browser_without_scripts_cannot_override() -> None:
             assert named in page
         assert (await change(proxy, "POST", data={"token": TOKEN, "mode": "auto"}, headers={}))[0] == 303
         assert (await proxy.status())["override"]["mode"] == "auto"
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("kind", ["multipart/form-data", "application/x-www-form-urlencoded; charset=nope"])
+async def test_a_form_that_cannot_be_read_is_the_proxy_s_fault(kind: str) -> None:
+    async with rig(ADMIN_TOKEN=TOKEN) as proxy:
+        assert (await change(proxy, "POST", data=b"mode=\xff", headers={"Content-Type": kind}))[0] == 401
 
 
 @pytest.mark.virtual_time

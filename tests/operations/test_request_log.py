@@ -142,6 +142,21 @@ async def test_a_request_is_not_logged_or_logged_where_it_should_not_be() -> Non
             assert secret not in json.dumps(served.logs)
 
 
+async def test_a_request_that_cannot_be_read_stands_in_the_log() -> None:
+    async with serving() as served:
+        for name in ("address", "admin_address"):
+            host, _, port = served.ready[name].removeprefix("http://").rpartition(":")
+            for broken in (b"Authorization: Bearer SECRET\x00bad\r\n\r\n", b"Authorization : Bearer SECRET\r\n\r\n",
+                           b"Transfer-Encoding: chunked\r\n\r\nSECRET\r\n"):  # fmt: skip
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(b"POST / HTTP/1.1\r\nHost: x\r\n" + broken)
+                assert b" 40" in await asyncio.wait_for(reader.readline(), 5)
+                writer.close()
+                await writer.wait_closed()
+        assert await served.end(signal.SIGTERM) == 0
+        assert "SECRET" not in json.dumps(served.logs)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe can be set on Linux alone")
 async def test_a_log_that_nobody_reads_stops_the_proxy() -> None:
     """The pipe is made as small as it gets, so that it is full after some dozens of lines."""
