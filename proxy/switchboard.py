@@ -95,12 +95,16 @@ class Switchboard:
         One whose opening is over counts until a trial has succeeded: time alone proves nothing.
         """
         now = self._clock()
+        # After a reload a backup model may be no longer used: its circuit would stay as it was for ever.
+        reachable = {
+            (name, self._upstreams[name].circuit_model(one.model)) for one in self.active for name in self._order
+        }
         to_wall = time.time() - self._clock()
         return [
             f"the circuit of {name}/{model} is {circuit.judged_state.replace('_', '-')} ({circuit.trip_reason}) "
             f"since {rfc3339_of(circuit.since + to_wall)}"
             for name, model, circuit in self.circuits
-            if name == upstream and _is_dead(circuit, now)
+            if name == upstream and (name, model) in reachable and _is_dead(circuit, now)
         ]
 
     def poll(self) -> None:
