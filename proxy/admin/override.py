@@ -116,9 +116,12 @@ def _clear(desk: OverrideDesk, actor: str | None) -> web.Response:
 
 
 async def _object(request: web.Request) -> dict[str, Any]:
-    body = await request.content.read(_LARGEST_BODY + 1)
-    if len(body) > _LARGEST_BODY:
-        raise _Invalid("the body is too large")
+    body = bytearray()
+    # What is there is not all: a body may come in several pieces.
+    while piece := await request.content.readany():
+        body += piece
+        if len(body) > _LARGEST_BODY:
+            raise _Invalid("the body is too large")
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):

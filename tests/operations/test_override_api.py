@@ -15,6 +15,7 @@ from proxy.simulator import Fault
 from tests.rig import TARGET, circuit_is, expected, rig
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.rig import Rig
@@ -272,6 +273,18 @@ async def test_a_browser_without_scripts_cannot_override() -> None:
             assert named in page
         assert (await change(proxy, "POST", data={"token": TOKEN, "mode": "auto"}, headers={}))[0] == 303
         assert (await proxy.status())["override"]["mode"] == "auto"
+
+
+@pytest.mark.virtual_time
+async def test_a_body_that_comes_in_pieces_is_cut_short() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        whole = json.dumps(WISH).encode()
+        yield whole[:20]
+        await asyncio.sleep(0.2)
+        yield whole[20:]
+
+    async with rig(ADMIN_TOKEN=TOKEN) as proxy:
+        assert (await change(proxy, "PUT", data=pieces()))[0] == 200
 
 
 @pytest.mark.virtual_time
