@@ -14,11 +14,19 @@ class Backoff:
     def __init__(self, config: BreakerConfig, random: Callable[[], float]) -> None:
         """`random` gives 0 to 1."""
         self.attempt = 0
-        self.config = config
-        """What lengths are taken from; another one holds from the next opening on."""
+        self._config = config
         self._random = random
         self._healthy_since = math.inf
         self._not_before = -math.inf
+
+    def reconfigure(self, config: BreakerConfig) -> None:
+        """Take lengths from another config, from the next opening on."""
+        self._config = config
+        # Where its openings grow no more the count ends: beyond, the power may overflow and forgetting never end.
+        attempt = 0
+        while attempt < self.attempt and (following := config.next_attempt(attempt)) > attempt:
+            attempt = following
+        self.attempt = attempt
 
     def heed(self, retry_after: float | None, now: float) -> None:
         """Remember a Retry-After until the next transition: the trial that carried it need not be the last one."""
@@ -31,19 +39,19 @@ class Backoff:
 
     def begin(self, now: float) -> float:
         """Count one more opening. Returns when it ends."""
-        self.attempt = self.config.next_attempt(self.attempt)
-        length = self.config.open_length(self.attempt) * (1 - self.config.jitter * self._random())
-        asked = min(self._not_before - now, self.config.max_open_seconds)
+        self.attempt = self._config.next_attempt(self.attempt)
+        length = self._config.open_length(self.attempt) * (1 - self._config.jitter * self._random())
+        asked = min(self._not_before - now, self._config.max_open_seconds)
         return now + max(length, asked)
 
     def close(self, now: float) -> None:
         """Healthy time begins."""
         self._healthy_since = now
-        if self.config.backoff_reset is BackoffReset.ON_CLOSE:
+        if self._config.backoff_reset is BackoffReset.ON_CLOSE:
             self.attempt = 0
 
     def forget(self, now: float) -> None:
         """Let healthy time until `now` count: each opening is forgotten after a closed interval of its length."""
-        while self.attempt and now - self._healthy_since >= self.config.open_length(self.attempt):
-            self._healthy_since += self.config.open_length(self.attempt)
+        while self.attempt and now - self._healthy_since >= self._config.open_length(self.attempt):
+            self._healthy_since += self._config.open_length(self.attempt)
             self.attempt -= 1

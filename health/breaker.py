@@ -99,7 +99,7 @@ class CircuitBreaker(StateMachine):
         if self.config.built_in != config.built_in:
             raise ValueError("the window and observe_only of a circuit are for its life")
         self._show(config)
-        self._backoff.config = config
+        self._backoff.reconfigure(config)
         self.admission.ramp_seconds = config.ramp_seconds
 
     # Reading
@@ -282,6 +282,7 @@ class CircuitBreaker(StateMachine):
         if self.judged_state is _CLOSED:
             self._backoff.forget(now)
         elif self.judged_state is _HALF_OPEN:
+            self._judge(now)  # more trials may have passed than are wanted since `reconfigure`: then no more will come
             self._reopen_if_hung(now)
         elif self._has_elapsed(now):
             self._move(_HALF_OPEN, TransitionReason.OPEN_ELAPSED, now)
@@ -387,8 +388,7 @@ class CircuitBreaker(StateMachine):
         self._window = self._trial_results if state is _HALF_OPEN else self._calls
 
     def _enter(self, state: CircuitState, reason: TransitionReason, now: float) -> None:
-        self.since = now
-        self.open_until = None
+        self.since, self.open_until = now, None
         if state is _OPEN:
             self.open_until = self._backoff.begin(now)
             self.trip_reason = self._last_trip = reason

@@ -26,7 +26,8 @@ from proxy.history.timeline import Timeline
 from proxy.logs import EventLog
 from proxy.metrics import Metrics
 from proxy.override_desk import OverrideDesk
-from proxy.reload import refuse_what_needs_a_restart
+from proxy.reload import ReloadRefused, refuse_what_needs_a_restart
+from proxy.settings_types import variable
 from proxy.status import Status
 from proxy.switchboard import Switchboard
 from proxy.upstreams.providers import ORDER
@@ -104,6 +105,7 @@ class App:
         self._handing_over: asyncio.Task[None] | None = None
         self._draining = False
         self._tls = _tls(settings)
+        self._reloading = asyncio.Lock()
 
     def _listen(self, listeners: tuple[Callable[[Event], None], ...]) -> None:
         self._hub.listen(self.metrics)
@@ -135,7 +137,7 @@ class App:
             await engine.start()
             # Before the first request: what the operator says is in force from the start.
             await self._begin_override()
-            self.address = await self._bind(self._data_runner(), settings.host, settings.port, self._tls)
+            self.address = await self._bind(self._data_runner(), settings.host, settings.port, self._listening_tls())
             self.admin_address = await self._bind(self._admin_runner(), settings.admin_host, settings.admin_port, None)
         except BaseException:
             await self.stop()
@@ -148,24 +150,26 @@ class App:
     async def reload(self, settings: Settings) -> None:
         """Serve by other settings from now on; requests on their way end as they began. Circuits are kept.
 
-        Raises ReloadRefused or OSError, and changes nothing, where a setting cannot change live or cannot be used.
+        Raises ReloadRefused, and changes nothing, where a setting cannot change live or cannot be used.
         """
-        refuse_what_needs_a_restart(self._settings, settings)
-        if self._tls is not None:
-            # Tried apart first: a context that has taken half of a pair is of no use.
-            await asyncio.to_thread(_tls, settings)
-            await asyncio.to_thread(self._tls.load_cert_chain, settings.tls_certificate or "", settings.tls_key)
-        old = self.engine
-        engine = Engine(settings, self._surroundings(), old)
-        await engine.start()
-        engine.listener.draining = self._draining
-        self._settings = settings
-        self._engines.append(engine)
-        self.switchboard.use(settings, engine.upstreams)
-        self._handing_over = self._spawn(self._hand_over(old, engine, self._handing_over), "hand over")
-        await old.end_probing()
-        self._begin_probing(engine)
-        self._hub.emit(events.ConfigReloaded(time.time()))
+        async with self._reloading:
+            refuse_what_needs_a_restart(self._settings, settings)
+            try:
+                tls = None if self._tls is None else await asyncio.to_thread(_tls, settings)
+            except OSError as error:
+                raise ReloadRefused([f"{variable('tls_certificate')} and {variable('tls_key')}: {error}"]) from error
+            old = self.engine
+            engine = Engine(settings, self._surroundings(), old)
+            await engine.start()
+            engine.listener.draining = self._draining
+            self._settings, self._tls = settings, tls
+            self._engines.append(engine)
+            self.switchboard.use(settings, engine.upstreams)
+            self._handing_over = self._spawn(self._hand_over(old, engine, self._handing_over), "hand over")
+            if not engine.probes_as(old):
+                await old.end_probing()
+                self._begin_probing(engine)
+            self._hub.emit(events.ConfigReloaded(time.time()))
 
     def reload_failed(self, problems: tuple[str, ...]) -> None:
         """Tell that the settings last read are not in force, and why."""
@@ -257,6 +261,19 @@ class App:
             max_line_size=16_384,
         )
         return web.ServerRunner(server, shutdown_timeout=_STRAGGLER_SECONDS)
+
+    def _listening_tls(self) -> ssl.SSLContext | None:
+        """What the listener has for as long as it lives; each handshake takes the certificate that is in force then.
+
+        A new one loaded into a context in use would meet handshakes half-way, and leave them without a key.
+        """
+        if self._tls is not None:
+            self._tls.sni_callback = self._take_certificate  # called for a caller who names no server, too
+        return self._tls
+
+    def _take_certificate(self, handshake: ssl.SSLObject, _name: str | None, _listening: ssl.SSLContext) -> None:
+        assert self._tls is not None
+        handshake.context = self._tls
 
     def _admin_runner(self) -> web.AppRunner:
         application = admin_application(self.metrics, self.status, self.journal, self.incidents, lambda: self._draining)

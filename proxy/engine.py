@@ -56,7 +56,7 @@ class Engine:
     """One of them. `start` and `stop` once each. Must be made on a running loop."""
 
     def __init__(self, settings: Settings, around: Surroundings, earlier: Engine | None = None) -> None:
-        """`earlier` hands over what takes time to win back: connections, tokens, and which callers Vertex let pass."""
+        """`earlier` hands over what takes time to win back: connections, tokens, whom Vertex let pass, probes."""
         self.settings = settings
         self._around = around
         self._credentials: Credentials
@@ -74,15 +74,11 @@ class Engine:
             settings, clock=around.clock, earlier=None if earlier is None else earlier._callers
         )
         self.listener = self._make_listener(settings)
-        self._probing = Probing(
-            settings,
-            self._providers.upstreams,
-            around.circuit,
-            emit=around.emit,
-            clock=around.clock,
-            lag=around.lag,
-            spawn=around.spawn,
-        )
+        self._probing: Probing
+        if earlier is not None and self._providers is earlier._providers and settings.probes == earlier.settings.probes:
+            self._probing = earlier._probing
+        else:
+            self._probing = self._make_probing(settings, None if earlier is None else earlier._probing)
 
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
@@ -115,6 +111,19 @@ class Engine:
             total_seconds=timeouts.total_seconds,
         )
 
+    def _make_probing(self, settings: Settings, earlier: Probing | None) -> Probing:
+        around = self._around
+        return Probing(
+            settings,
+            self._providers.upstreams,
+            around.circuit,
+            emit=around.emit,
+            clock=around.clock,
+            lag=around.lag,
+            spawn=around.spawn,
+            earlier=earlier,
+        )
+
     async def start(self) -> None:
         """Begin to fetch credentials; waits for none."""
         if self._earlier is None or self._earlier._credentials is not self._credentials:
@@ -123,6 +132,10 @@ class Engine:
     def begin_probing(self) -> None:
         """Probe from now on."""
         self._probing.start()
+
+    def probes_as(self, other: Engine) -> bool:
+        """Whether both have the same probes: they go on, with what they have found out."""
+        return self._probing is other._probing
 
     async def end_probing(self) -> None:
         """Probe no more."""

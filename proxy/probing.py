@@ -39,8 +39,12 @@ class Probing:
         clock: Callable[[], float],
         lag: Callable[[float, float], float],
         spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]],
+        earlier: Probing | None = None,
     ) -> None:
-        """`circuit(upstream, model)` is the one that a probe may act on; `spawn` runs a task and mourns it."""
+        """`circuit(upstream, model)` is the one that a probe may act on; `spawn` runs a task and mourns it.
+
+        What `earlier` has spent of a day's budget stays spent.
+        """
         self._settings = settings.probes
         self._backup_model = settings.claude.model
         self._upstreams = upstreams
@@ -51,6 +55,7 @@ class Probing:
         self._spawn = spawn
         self._dialect = Codestral()
         self._tasks: list[asyncio.Task[None]] = []
+        self._budgets: dict[ProbeTarget | None, ProbeBudget] = {} if earlier is None else dict(earlier._budgets)
 
     def start(self) -> None:
         """Begin to probe."""
@@ -93,7 +98,7 @@ class Probing:
             check,
             ProbeJudge(circuit, ProbeTracker(probes.fall, probes.rise)),
             Pace(probes.interval_seconds),
-            ProbeBudget(probes.daily_budget, now=self._clock()),
+            self._budget(target),
             # The check keeps its own time; this is for what it cannot bound.
             timeout=2 * probes.timeout_seconds + 1,
             clock=self._clock,
@@ -103,3 +108,10 @@ class Probing:
         )
         self._emit(ProbeStarted(upstream, model))
         self._tasks.append(self._spawn(prober.run(), f"probe of {upstream}/{model}"))
+
+    def _budget(self, target: ProbeTarget | None) -> ProbeBudget:
+        daily = self._settings.daily_budget
+        budget = self._budgets.get(target)
+        if budget is None or budget.daily != daily:
+            budget = self._budgets[target] = ProbeBudget(daily, now=self._clock())
+        return budget

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 import pytest
 
-from health.breaker import BreakerConfig, CircuitState
+from health.breaker import BreakerConfig, CircuitOpen, CircuitState
 from health.config import WindowType
-from health.outcome import OK
-from tests.unit.scene import FAILED, Scene
+from health.outcome import OK, Outcome
+from tests.unit.scene import CLIENT_LEFT, FAILED, Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BASE = {"jitter": 0.0, "ramp_seconds": 0.0, "consecutive_failures": 0}
 
@@ -99,3 +105,86 @@ def test_pybreaker_shows_the_old_settings() -> None:
     scene = Scene()
     changed(scene, consecutive_failures=7, open_seconds=8.0, trial_calls=9)
     assert (scene.breaker.fail_max, scene.breaker.reset_timeout, scene.breaker.success_threshold) == (7, 8.0, 9)
+
+
+@pytest.mark.parametrize(("outcome", "state"), [(OK, CircuitState.CLOSED), (FAILED, CircuitState.OPEN)])
+@pytest.mark.parametrize("ask", [Scene.start, lambda scene: scene.breaker.poll(scene.now)])
+def test_a_circuit_waits_for_ever_for_trials_that_have_passed_already(
+    outcome: Outcome, state: CircuitState, ask: Callable[[Scene], object]
+) -> None:
+    scene = Scene(trial_calls=5)
+    scene.half_open()
+    scene.calls(outcome, 2)
+    changed(scene, trial_calls=2)
+    assert scene.state() is CircuitState.HALF_OPEN
+    with suppress(CircuitOpen):
+        ask(scene)
+    assert scene.state() is state
+    assert scene.last.calls == 2
+
+
+def test_a_trial_that_is_given_back_leaves_a_circuit_without_trials() -> None:
+    scene = Scene(trial_calls=5)
+    scene.half_open()
+    scene.calls(OK, 3)
+    out = scene.start()
+    changed(scene, trial_calls=2)
+    scene.breaker.poll(scene.now)
+    assert scene.state() is CircuitState.HALF_OPEN, "one that is out may yet fail"
+    scene.end(out, CLIENT_LEFT)
+    scene.breaker.poll(scene.now)
+    assert scene.state() is CircuitState.CLOSED
+
+
+def opened(scene: Scene, times: int) -> float:
+    """Let it open so often in a row; the length of the last opening."""
+    for _ in range(times):
+        scene.half_open()
+    scene.trip()
+    return (scene.breaker.open_until or 0.0) - scene.now
+
+
+def test_openings_beyond_the_cap_overflow_by_a_larger_multiplier() -> None:
+    scene = Scene(open_seconds=5.0, open_multiplier=1.01, max_open_seconds=60.0)
+    assert opened(scene, 250) == 60.0
+    assert scene.breaker.attempt == 251
+    changed(scene, open_multiplier=100.0)
+    assert scene.breaker.attempt == 2, "5, 60, and it grows no more"
+    assert opened(scene, 1) == 60.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "attempt", "following"),
+    [
+        ({}, 3, 40.0),
+        ({"open_multiplier": 1.0}, 1, 5.0),
+        ({"open_multiplier": 4.0, "max_open_seconds": 1000.0}, 3, 320.0),
+        ({"max_open_seconds": 10.0}, 2, 10.0),
+    ],
+)
+def test_the_backoff_forgets_or_makes_up_openings(fields: dict[str, object], attempt: int, following: float) -> None:
+    scene = Scene(open_seconds=5.0)
+    opened(scene, 2)
+    assert scene.breaker.attempt == 3
+    changed(scene, open_seconds=5.0, **fields)
+    assert scene.breaker.attempt == attempt
+    assert opened(scene, 1) == pytest.approx(following)
+
+
+def test_healthy_time_is_counted_off_by_the_old_lengths() -> None:
+    scene = Scene(open_seconds=5.0, trial_calls=1)
+    opened(scene, 1)
+    scene.half_open()
+    scene.calls(OK)
+    assert (scene.state(), scene.breaker.attempt) == (CircuitState.CLOSED, 2)
+    changed(scene, open_seconds=1.0, trial_calls=1)
+    scene.wait(2.1)
+    scene.breaker.poll(scene.now)
+    assert scene.breaker.attempt == 1
+
+
+def test_a_change_of_settings_counts_as_an_opening() -> None:
+    scene = Scene(open_seconds=5.0)
+    changed(scene, open_seconds=5.0)
+    assert scene.breaker.attempt == 0
+    assert opened(scene, 0) == 5.0
