@@ -278,7 +278,7 @@ class App:
     def _admin_runner(self) -> web.AppRunner:
         application = admin_application(self.metrics, self.status, self.journal, self.incidents, lambda: self._draining)
         gate = Gate(lambda: self._settings.admin_token, self._change_refused)
-        add_override(application, self.desk, gate)
+        add_override(application, self.desk, gate, self.journal.flush)
         add_page(
             application,
             self.status,

@@ -125,6 +125,10 @@ def _settings(options: argparse.Namespace) -> Settings | None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    import signal
+
+    # What it asks for is done in any case: the settings are about to be read. It must not end the process meanwhile.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = _settings(options)
     if settings is None:
         return EXIT_SETTINGS

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from proxy.events import FlagFailed, FlagFailure
 from proxy.override import OverrideMode
-from proxy.routing import pinned
+from proxy.routing import preferring
 from proxy.settings_types import variable
 
 if TYPE_CHECKING:
@@ -76,9 +76,12 @@ class Flags:
         api.set_provider(NoOpProvider(), _DOMAIN)
 
     async def plan(self, call: Call, plan: Plan) -> Plan:
-        """The plan of a call, with the upstream that its flag names in front; `plan` where it names none."""
+        """The plan of a call, with the upstream that its flag names in front; `plan` where it names none.
+
+        The circuits still decide: nobody was asked whether this upstream is dead, as an operator is.
+        """
         mode = await self._mode(call)
-        return plan if mode is OverrideMode.AUTO else pinned(self._order, mode)
+        return plan if mode is OverrideMode.AUTO else preferring(self._order, mode, pinned=False)
 
     async def _mode(self, call: Call) -> OverrideMode:
         try:

@@ -109,10 +109,6 @@ class OverrideBoard:
                     return override
         return NO_OVERRIDE
 
-    def get(self, source: OverrideSource) -> Override | None:
-        """What `source` says, whether or not that is in effect or has ended."""
-        return self._by_source.get(source)
-
     def set(self, source: OverrideSource, override: Override | None, actor: str | None = None) -> None:
         """Take what `source` says, or None when it says nothing any more; `actor` took it away, where that was said."""
         if override is None:

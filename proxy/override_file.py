@@ -14,8 +14,10 @@ import tomllib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
+from proxy.daemon_threads import in_daemon_thread
 from proxy.override import Override, OverrideMode, OverrideSource
 
 _MAX_FILE_BYTES = 65_536
@@ -173,14 +175,17 @@ class OverrideFile:
         What is missing or broken must be seen twice, one interval apart, before it counts, since an editor truncates
         before it writes and a rename may leave a gap. The very first look counts at once.
         """
-        sight = await asyncio.to_thread(_look, self._path)
+        sight = await self._sight()
         while self._settled is not None and sight != self._settled and _is_doubtful(sight):
             await self._sleep(self._interval)
-            again = await asyncio.to_thread(_look, self._path)
+            again = await self._sight()
             if again == sight:
                 break
             sight = again
         self._settle(sight)
+
+    async def _sight(self) -> _Sight:
+        return await in_daemon_thread(partial(_look, self._path))
 
     async def run(self) -> None:
         """Watch until cancelled."""

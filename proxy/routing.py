@@ -48,12 +48,12 @@ def plan(order: Sequence[str], override: Override, key: bytes) -> Plan:
     """
     if override.mode.value not in order or not override.applies_to(key):
         return Plan(tuple(order), RouteReason.PRIMARY)
-    return pinned(order, override.mode.value)
+    return preferring(order, override.mode.value, pinned=True)
 
 
-def pinned(order: Sequence[str], upstream: str) -> Plan:
-    """The plan that asks `upstream` first, whatever its circuit says."""
-    return Plan((upstream, *(name for name in order if name != upstream)), RouteReason.OVERRIDE, pinned=True)
+def preferring(order: Sequence[str], upstream: str, *, pinned: bool) -> Plan:
+    """The plan that asks `upstream` first; a pinned one whatever its circuit says."""
+    return Plan((upstream, *(name for name in order if name != upstream)), RouteReason.OVERRIDE, pinned=pinned)
 
 
 def refusal_reason(refusal: CallRefused) -> RouteReason:

@@ -52,13 +52,18 @@ class Switchboard:
         self._lag = lag
         self._config = breaker_config(settings)
         self._upstreams: Mapping[str, Upstream] = {}
+        self._probed_up: dict[tuple[str, str], bool | None] = {}
         self._throttled: set[tuple[str, str]] = set()
         self.circuits = Circuits(self._make_circuit, limit=MODELS_KEPT)
         self.active = routing.ActiveUpstreams(order, self._circuits_of, emit)
 
     def __call__(self, event: Event) -> None:
         """Look who serves now."""
-        if isinstance(event, events.CircuitMoved | events.OverrideChanged):
+        if isinstance(event, events.Probed):
+            self._probed_up[event.result.upstream, event.result.model] = event.result.up
+        elif isinstance(event, events.ProbesEnded):
+            self._probed_up.clear()
+        elif isinstance(event, events.CircuitMoved | events.OverrideChanged):
             cause = event if isinstance(event, events.CircuitMoved) else None
             self.active.review(self._override(), time.time(), cause=cause)
 
@@ -92,20 +97,23 @@ class Switchboard:
     def proven_dead(self, upstream: str) -> list[str]:
         """The circuits of `upstream` that are open, in words; those that only observe, too.
 
-        One whose opening is over counts until a trial has succeeded: time alone proves nothing.
+        One whose opening is over counts while its probes say down: without traffic it stays half-open, dead or not.
         """
-        now = self._clock()
-        # After a reload a backup model may be no longer used: its circuit would stay as it was for ever.
-        reachable = {
-            (name, self._upstreams[name].circuit_model(one.model)) for one in self.active for name in self._order
-        }
+        # After a reload a backup model may be no longer used. The present one counts before any model is asked for.
+        models = ("", *(one.model for one in self.active))
+        reachable = {self._upstreams[upstream].circuit_model(model) for model in models}
         to_wall = time.time() - self._clock()
         return [
             f"the circuit of {name}/{model} is {circuit.judged_state.replace('_', '-')} ({circuit.trip_reason}) "
             f"since {rfc3339_of(circuit.since + to_wall)}"
             for name, model, circuit in self.circuits
-            if name == upstream and (name, model) in reachable and _is_dead(circuit, now)
+            if name == upstream and model in reachable and self._is_dead(name, model, circuit)
         ]
+
+    def _is_dead(self, upstream: str, model: str, circuit: CircuitBreaker) -> bool:
+        if circuit.judged_state is CircuitState.HALF_OPEN:
+            return self._probed_up.get((upstream, model)) is False
+        return circuit.judged_state is CircuitState.OPEN
 
     def poll(self) -> None:
         """Let happen what only time makes happen."""
@@ -126,13 +134,6 @@ class Switchboard:
         circuit = CircuitBreaker(f"{upstream}/{model}", self._config, now=now, lag=self._lag, listeners=[listener])
         self._emit(events.CircuitCreated(upstream, model, circuit))
         return circuit
-
-
-def _is_dead(circuit: CircuitBreaker, now: float) -> bool:
-    if circuit.judged_state is CircuitState.CLOSED:
-        return False
-    counts = circuit.counts(now)
-    return counts.calls == counts.failed
 
 
 class _CircuitListener(CircuitListener):

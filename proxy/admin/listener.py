@@ -37,10 +37,10 @@ def admin_application(
         return web.json_response(status.snapshot(), dumps=_dumps)
 
     async def show_incidents(_: web.Request) -> web.Response:
-        return web.json_response({"incidents": incidents.entries}, dumps=_dumps)
+        return web.json_response({"incidents": incidents.entries})
 
     async def show_journal(_: web.Request) -> web.Response:
-        return web.json_response({"entries": journal.entries}, dumps=_dumps)
+        return web.json_response({"entries": journal.entries})
 
     application = web.Application()
     application.router.add_get("/livez", livez)

@@ -17,11 +17,12 @@ from proxy.override import OverrideMode, entry
 from proxy.override_desk import DEFAULT_LENGTH, LONGEST, OverrideDesk, OverrideRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 _KEYS = ("mode", "reason", "actor", "ttl_seconds", "percent", "force")
 _LONGEST_TEXT = 500
 _LARGEST_BODY = 64 * 1024
+_WRITTEN_SECONDS = 1.0
 
 
 class _Invalid(ValueError):
@@ -38,8 +39,14 @@ class _Wish:
     force: bool
 
 
-def add_override(application: web.Application, desk: OverrideDesk, gate: Gate) -> None:
-    """Add the routes of the override, and the login of the page."""
+def add_override(
+    application: web.Application, desk: OverrideDesk, gate: Gate, written: Callable[[float], Awaitable[bool]]
+) -> None:
+    """Add the routes of the override, and the login of the page.
+
+    `written(seconds)` waits until the journal has a change in its file, and says whether it has: else a restart undoes
+    the change, which the answer's `outlives_restart` tells.
+    """
 
     async def show(_: web.Request) -> web.Response:
         return _shown(desk)
@@ -51,7 +58,7 @@ def add_override(application: web.Application, desk: OverrideDesk, gate: Gate) -
             wish = _wish(await _object(request))
         except _Invalid as invalid:
             return error(400, str(invalid))
-        return _set(desk, wish)
+        return await _done(desk, _set(desk, wish), written)
 
     async def delete(request: web.Request) -> web.Response:
         if (refusal := gate.refusal(request)) is not None:
@@ -59,7 +66,7 @@ def add_override(application: web.Application, desk: OverrideDesk, gate: Gate) -
         try:
             said = await _object(request) if request.can_read_body else {}
             _refuse_unknown(said, ("actor",))
-            return _clear(desk, _text(said, "actor"))
+            return await _done(desk, _clear(desk, _text(said, "actor")), written)
         except _Invalid as invalid:
             return error(400, str(invalid))
 
@@ -73,7 +80,7 @@ def add_override(application: web.Application, desk: OverrideDesk, gate: Gate) -
         try:
             said = _from_form({name: str(value) for name, value in form.items()})
             clears = said["mode"] == OverrideMode.AUTO
-            done = _clear(desk, _text(said, "actor")) if clears else _set(desk, _wish(said))
+            done = await _done(desk, _clear(desk, _text(said, "actor")) if clears else _set(desk, _wish(said)), written)
         except _Invalid as invalid:
             return _page(error(400, str(invalid)))
         return _page(done) if done.status != 200 else web.Response(status=303, headers={hdrs.LOCATION: "/"})
@@ -88,8 +95,19 @@ def add_override(application: web.Application, desk: OverrideDesk, gate: Gate) -
     application.router.add_post("/login", login)
 
 
+async def _done(desk: OverrideDesk, answer: web.Response, written: Callable[[float], Awaitable[bool]]) -> web.Response:
+    """An answer to a change, when that is in the journal's file, or has had the time to be."""
+    if answer.status != 200:
+        return answer
+    return _json({**entry(desk.current()), "outlives_restart": await written(_WRITTEN_SECONDS)})
+
+
 def _shown(desk: OverrideDesk) -> web.Response:
-    return web.json_response(entry(desk.current()), dumps=lambda value: json.dumps(value, indent=2) + "\n")
+    return _json(entry(desk.current()))
+
+
+def _json(value: Mapping[str, Any]) -> web.Response:
+    return web.json_response(value, dumps=lambda value: json.dumps(value, indent=2) + "\n")
 
 
 def _set(desk: OverrideDesk, wish: _Wish) -> web.Response:

@@ -104,7 +104,7 @@ def _summary(incident: Mapping[str, Any]) -> str:
     end = {
         None: "It is not over.",
         "return": f"Traffic returned after {_length(incident)}.",
-        "quiet": f"The last of them was lost {_length(incident)} after the first.",
+        "quiet": f"It went quiet after {_length(incident)}: nothing more was lost, or nobody asked any more.",
         "override": f"An override moved the traffic back after {_length(incident)}.",
         "restart": f"The process was restarted after {_length(incident)}, while it was still on.",
     }[incident["ended_by"]]

@@ -38,6 +38,8 @@ async def _do(say: Callable[[str], None], complain: Callable[[str], None], url: 
         complain(str(failure))
         return 1
     say(f"{in_a_line(override)}\n")
+    if override.get("outlives_restart") is False:
+        say("           this process only, and until it ends: it is in no journal's file (JOURNAL_FILE)\n")
     return 0
 
 

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 KEPT = 100
 QUIET_SECONDS = 60.0
 """What begins within so many seconds after the end of an incident belongs to it: a circuit that flaps is one story."""
+_IDLE_SECONDS = 900.0
+"""An incident ends when nobody has asked for any of its models for so long."""
 _WRITE_SECONDS = 10.0
+_LONG_SECONDS, _SELDOM_SECONDS = 600.0, 60.0
+"""One that lasts is written less often: its lines must not turn all others out of the file."""
 _MODELS_NAMED = 20
 
 
@@ -43,8 +47,8 @@ class _Incident:
     before: Counter[str]
     """What had been counted before it."""
     models: list[str] = field(default_factory=list)
-    away: set[str] = field(default_factory=set)
-    """Of those, the ones that the primary does not serve now."""
+    away: dict[str, float] = field(default_factory=dict)
+    """Of those, the ones that the primary does not serve now, and when each was last asked for."""
     switches: int = 0
     lost_at: float = 0.0
     ended: float | None = None
@@ -130,9 +134,11 @@ class Incidents:
         incident, now = self._latest, self._now()
         if incident is None or incident.ended is not None:
             return
-        if not incident.away and now - incident.lost_at > QUIET_SECONDS:
-            self._end(incident, incident.lost_at, "quiet")
-        elif now - self._written_at >= _WRITE_SECONDS:
+        last_sign = max(incident.lost_at, *incident.away.values(), 0.0)
+        # A circuit without traffic stays half-open: nobody comes back, and nobody is missing.
+        if now - last_sign > (_IDLE_SECONDS if incident.away else QUIET_SECONDS):
+            self._end(incident, last_sign, "quiet")
+        elif now - self._written_at >= (_WRITE_SECONDS if now - incident.began < _LONG_SECONDS else _SELDOM_SECONDS):
             self.save()
 
     def save(self) -> None:
@@ -149,6 +155,8 @@ class Incidents:
         match event:
             case events.RequestEnded(upstream=upstream):
                 self._totals["served_by_backup"] += upstream not in (self._primary, events.NO_UPSTREAM)
+                if self._latest is not None and event.model in self._latest.away:
+                    self._latest.away[event.model] = self._now()
             case events.FailedOver():
                 self._totals["repaired"] += 1
             case events.RequestLost():
@@ -175,7 +183,7 @@ class Incidents:
         incident.to = incident.to or switch.to_upstream
         incident.ended = None
         incident.switches += switches
-        incident.away.add(switch.model)
+        incident.away[switch.model] = switch.at
         if switch.model not in incident.models:
             incident.models.append(switch.model)
         self._save(incident)
@@ -194,7 +202,7 @@ class Incidents:
         if incident is None or switch.model not in incident.away:
             return
         incident.switches += 1
-        incident.away.discard(switch.model)
+        del incident.away[switch.model]
         if not incident.away:
             good_since = self._streaks.good_since(switch.model)
             # What was good before it began has not come back.

@@ -11,8 +11,10 @@ import contextlib
 from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from proxy.daemon_threads import in_daemon_thread
 from proxy.events import JournalFailed, OverrideChange
 from proxy.history.entries import entry_of, is_verdict
 from proxy.history.journal_file import JournalFile, lines_of
@@ -29,6 +31,7 @@ KEPT = 2_000
 _UNWRITTEN_KEPT = 10_000
 _RETRY_SECONDS = 5.0
 _LAST_WRITE_SECONDS = 2.0
+_READ_SECONDS = 5.0
 
 
 class Journal:
@@ -79,8 +82,9 @@ class Journal:
         if self._file is None:
             return
         try:
-            self.earlier, broken = await asyncio.to_thread(self._file.read, KEPT)
-        except OSError as error:
+            async with asyncio.timeout(_READ_SECONDS):
+                self.earlier, broken = await in_daemon_thread(partial(self._file.read, KEPT))
+        except OSError as error:  # a TimeoutError, too
             self._emit(JournalFailed(f"{self._path} cannot be read: {error.strerror or type(error).__name__}"))
             return
         if broken:
@@ -100,11 +104,15 @@ class Journal:
 
     async def stop(self) -> None:
         """Write what is left, if that goes within a moment."""
+        await self.flush(_LAST_WRITE_SECONDS)
+
+    async def flush(self, seconds: float) -> bool:
+        """Write what is left; whether all of it is in the file after at most `seconds`. False where there is none."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WRITE_SECONDS):
+            async with asyncio.timeout(seconds):
                 # Once for what is being written, once for what came meanwhile.
-                if await self._write():
-                    await self._write()
+                return self._file is not None and await self._write() and await self._write()
+        return False
 
     async def _write(self) -> bool:
         """Write what there is, or wait for who does. A thread cannot be cancelled, and no line may be written twice."""
@@ -117,7 +125,7 @@ class Journal:
             return True
         entries = list(self._unwritten)
         try:
-            written = await asyncio.to_thread(self._file.append, lines_of(entries))
+            written = await in_daemon_thread(partial(self._file.append, lines_of(entries)))
         except OSError as error:
             written, problem = 0, error.strerror or type(error).__name__
         else:

@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import random
 import re
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from proxy.daemon_threads import in_daemon_thread
 from proxy.settings_types import CredentialsKind
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class AdcCredentials:
             self._attempted.clear()
             self._attempted_at = self._clock()
             try:
-                outcome = await _in_thread(self._fetch)
+                outcome = await in_daemon_thread(self._fetch)
             except RuntimeError as error:  # no thread could be started
                 outcome = _Failure(_why(error))
             if isinstance(outcome, _Token):
@@ -301,27 +301,6 @@ def _why(error: Exception) -> str:
     text = " ".join(str(error.args[0] if error.args else "").split())
     text = re.sub(r"[\w.~+=-]{40,}", "…", text)[:300]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-async def _in_thread(work: Callable[[], _T]) -> _T:
-    """Like asyncio.to_thread, on a daemon thread.
-
-    One that hangs on a dead server must not keep the process from ending, nor a place in the pool that resolves names.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_T] = loop.create_future()
-
-    def deliver(result: _T) -> None:
-        if not future.done():
-            future.set_result(result)
-
-    def run() -> None:
-        result = work()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(deliver, result)
-
-    threading.Thread(target=run, name="vertex-credentials", daemon=True).start()
-    return await future
 
 
 def credentials_for(vertex: VertexSettings, *, on_event: Callable[..., None] | None = None) -> Credentials:

@@ -193,7 +193,7 @@ async def test_a_hanging_token_server_keeping_the_process_from_ending(bench: Ben
     await bench.credentials.start()
     waiting = asyncio.create_task(bench.token())
     await bench.server.request()
-    threads = [thread for thread in threading.enumerate() if thread.name == "vertex-credentials"]
+    threads = [thread for thread in threading.enumerate() if thread.name == "daemon call"]
     assert threads
     assert all(thread.daemon for thread in threads)
     async with asyncio.timeout(1):

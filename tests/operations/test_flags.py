@@ -89,10 +89,12 @@ async def test_a_flag_beats_an_override() -> None:
         assert answers == {("vertex", "override"), ("claude", "override")}
 
 
-async def test_a_flag_to_a_dead_upstream_loses_the_request() -> None:
-    async with flagged("to_claude") as proxy:
+async def test_a_flag_to_a_dead_upstream_loses_the_request_or_makes_each_wait() -> None:
+    async with flagged("to_claude", BREAKER__CONSECUTIVE_FAILURES="2") as proxy:
         proxy.claude.fault = Fault(status=503)
         assert await served(proxy) == ("vertex", "server_error")
+        assert await served(proxy) == ("vertex", "server_error")
+        assert await served(proxy) == ("vertex", "circuit_open"), "its circuit spares the next ones the try"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +131,23 @@ async def test_a_disk_that_cannot_be_written_stops_the_proxy_or_loses_what_happe
         file.parent.mkdir()
         proxy.app.journal._something_to_write.set()
     assert [json.loads(line)["event"] for line in file.read_text().splitlines()] == ["started"]
+
+
+def test_a_call_that_hangs_keeps_the_process_from_ending() -> None:
+    """A real process: what hangs in a pool's thread would be waited for at its end."""
+    script = (
+        "import asyncio, time\n"
+        "from proxy.daemon_threads import in_daemon_thread\n"
+        "async def main():\n"
+        "    try:\n"
+        "        async with asyncio.timeout(0.1):\n"
+        "            await in_daemon_thread(lambda: time.sleep(30))\n"
+        "    except TimeoutError:\n"
+        "        print('gave up')\n"
+        "asyncio.run(main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=10, check=True)
+    assert (ended.stdout, ended.stderr) == ("gave up\n", "")
 
 
 async def test_incidents_cannot_be_read_by_people(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from proxy import events
 from proxy.override import WARNING_BEFORE
 from proxy.simulator import Fault
-from tests.rig import TARGET, circuit_is, expected, rig
+from tests.rig import TARGET, circuit_is, expected, path, rig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,6 +46,7 @@ async def test_an_override_needs_a_restart_or_stays_when_it_is_cleared() -> None
         assert abs(datetime.fromisoformat(override["expires_at"]) - in_two_hours) < timedelta(seconds=30)
         answer = await proxy.ask()
         assert (answer.text, answer.served_by) == (expected("claude"), ("claude", "override"))
+        assert override.pop("outlives_restart") is False
         assert (await change(proxy, "GET"))[1] == override == (await proxy.status())["override"]
         assert proxy.metric("override_mode", mode="claude") == 1
         assert proxy.metric("override_percent") == 100
@@ -171,12 +172,36 @@ async def test_an_override_to_an_upstream_that_is_proven_dead_is_set_by_a_slip()
         for word in ("vertex/codestral-2", "open", "consecutive_failures", "--force"):
             assert word in answer["error"]["message"]
         assert not proxy.seen(events.OverrideChanged)
-        await proxy.until(circuit_is(proxy, "vertex", "half_open"))
-        assert (await change(proxy, "PUT", wish))[0] == 409, "time alone proves nothing"
         assert (await change(proxy, "PUT", {**wish, "mode": "claude"}))[0] == 200
         assert (await change(proxy, "PUT", {**wish, "force": True}))[1]["mode"] == "vertex"
         # Forced is not lost: the other one is still behind it.
         assert (await proxy.ask()).served_by == ("claude", "server_error")
+
+
+@pytest.mark.virtual_time
+async def test_an_idle_upstream_is_dead_though_its_probes_say_up_or_well_though_they_say_down() -> None:
+    settings = {"PROBES__TARGETS": TARGET, "PROBES__INTERVAL_SECONDS": "5", "BREAKER__CONSECUTIVE_FAILURES": "2"}
+    async with rig(ADMIN_TOKEN=TOKEN, **settings) as proxy:
+        await proxy.claude.refuse()
+        half_open = circuit_is(proxy, "claude", "half_open", model="claude-haiku-5-5")
+        await proxy.until(circuit_is(proxy, "claude", "open", model="claude-haiku-5-5"))
+        assert (await change(proxy, "PUT", WISH))[0] == 409, "before any request, too"
+        await proxy.until(half_open)
+        assert (await change(proxy, "PUT", WISH))[0] == 409
+        await proxy.claude.accept()
+        await proxy.until(lambda: {probe["up"] for probe in proxy.app.status.snapshot()["probes"]} == {True})
+        assert half_open(), "without traffic it closes never"
+        assert (await change(proxy, "PUT", WISH))[0] == 200
+
+
+@pytest.mark.virtual_time
+async def test_a_model_that_nobody_asks_for_any_more_keeps_vertex_from_being_forced() -> None:
+    async with rig(ADMIN_TOKEN=TOKEN, BREAKER__CONSECUTIVE_FAILURES="1") as proxy:
+        proxy.vertex.fault = Fault(status=404)
+        await proxy.ask(url=path("codestarl-2"))
+        proxy.vertex.fault = None
+        await proxy.until(circuit_is(proxy, "vertex", "half_open", model="codestarl-2"))
+        assert (await change(proxy, "PUT", {**WISH, "mode": "vertex"}))[0] == 200
 
 
 @pytest.mark.virtual_time
@@ -275,6 +300,15 @@ async def test_a_browser_without_scripts_cannot_override() -> None:
         assert (await proxy.status())["override"]["mode"] == "auto"
 
 
+async def test_a_change_that_a_restart_would_undo_is_told_as_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    async with rig(ADMIN_TOKEN=TOKEN, JOURNAL_FILE=str(folder)) as proxy:
+        assert (await change(proxy, "PUT", WISH))[1]["outlives_restart"] is True
+        folder.unlink()
+        folder.mkdir()
+        assert (await change(proxy, "DELETE"))[1]["outlives_restart"] is False
+
+
 @pytest.mark.virtual_time
 async def test_a_body_that_comes_in_pieces_is_cut_short() -> None:
     async def pieces() -> AsyncIterator[bytes]:
@@ -307,6 +341,7 @@ async def test_an_override_is_lost_with_the_process_that_had_a_journal(tmp_path:
     journal = str(tmp_path / "journal")
     async with rig(ADMIN_TOKEN=TOKEN, JOURNAL_FILE=journal) as proxy:
         _, override = await change(proxy, "PUT", {**WISH, "percent": 40})
+        assert override.pop("outlives_restart") is True
     file = tmp_path / "override.txt"
     file.write_text("vertex")
     async with rig(ADMIN_TOKEN=TOKEN, JOURNAL_FILE=journal, OVERRIDE_FILE=str(file)) as proxy:

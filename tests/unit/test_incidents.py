@@ -252,6 +252,26 @@ def test_a_switch_after_lost_requests_is_another_incident(story: Story) -> None:
     assert story.only["seconds_away"] == 201
 
 
+def test_a_model_that_nobody_asks_for_any_more_is_an_incident_for_ever(story: Story) -> None:
+    story.at(0).switch("claude", "a-typo")
+    story.at(100).incidents(events.RequestEnded("claude", 200, 0.1, model="a-typo"))
+    story.at(1_000).incidents.poll()
+    assert story.only["ended_at"] is None
+    story.at(1_001).incidents.poll()
+    assert (story.only["ended_by"], story.only["seconds_away"]) == ("quiet", 100)
+    story.at(5_000).switch("claude")
+    assert [entry["models"] for entry in story.incidents.entries] == [["a-typo"], ["m"]]
+
+
+def test_a_long_incident_turns_everything_else_out_of_the_file(story: Story) -> None:
+    story.at(0).switch("claude")
+    for second in range(7_200):
+        story.at(second).ended("claude")
+        story.incidents(events.RequestEnded("claude", 200, 0.1, model="m"))
+        story.incidents.poll()
+    assert len(story.written) < 180
+
+
 def test_an_override_looks_like_a_failure(story: Story) -> None:
     story.override = Override(OverrideMode.CLAUDE, OverrideSource.API, "INC-1", "ann")
     story.at(0).answers(BAD)

@@ -6,7 +6,6 @@ that have changed. So it works without scripts, and what it shows cannot differ 
 
 from __future__ import annotations
 
-import asyncio
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from aiohttp import hdrs, web
 
 from proxy.admin.page.feed import Feed
 from proxy.admin.page.view import view
+from proxy.daemon_threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def add_page(
     async def show(request: web.Request) -> web.Response:
         shown = view(status.snapshot(), timeline, wall_clock())
         # The first time, the library is loaded: in a thread, for completions are served meanwhile.
-        template = await asyncio.to_thread(_template)
+        template = _template() if _template.cache_info().currsize else await in_daemon_thread(_template)
         text = template.render(page=shown, needs_token=needs_token(), instance=instance, hold="hold" in request.query)
         return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
