@@ -1,6 +1,6 @@
-"""A daemon thread a call, for what may hang on something of others: a disk, a token server.
+"""A daemon thread a call, for what may hang on something of others: a disk, a name server, a token server.
 
-asyncio.to_thread's pool is waited for at the end of the process, and names are resolved in it.
+asyncio.to_thread's pool is waited for at the end of the process, and is everybody's.
 """
 
 from __future__ import annotations

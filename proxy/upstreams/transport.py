@@ -18,6 +18,7 @@ from yarl import URL
 from health.lag import no_lag
 from health.outcome import FailureReason
 from proxy.upstreams.base import LARGEST_ANSWER, AttemptFailed, Limits
+from proxy.upstreams.resolver import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -155,7 +156,7 @@ class Transport:
         self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
             # The library's default of 100 connections would cap streams; the limits are kept elsewhere.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, resolver=Resolver()),
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
