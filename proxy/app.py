@@ -23,6 +23,7 @@ from proxy.engine import Engine, Surroundings
 from proxy.history.incidents import Incidents
 from proxy.history.journal import Journal
 from proxy.history.timeline import Timeline
+from proxy.hub import TRAFFIC, Hub
 from proxy.logs import EventLog
 from proxy.metrics import Metrics
 from proxy.override_desk import OverrideDesk
@@ -65,7 +66,7 @@ class App:
         self._wall_clock = wall_clock
         self._clock = asyncio.get_running_loop().time
         self.log = structlog.get_logger()
-        self._hub = events.Hub()
+        self._hub = Hub()
         self._lag = LagMeter(_POLL_SECONDS)
         self.desk = OverrideDesk(
             settings.override,
@@ -85,7 +86,11 @@ class App:
         self.metrics = Metrics(ORDER, VERSION, self._clock)
         self.journal = Journal(settings.journal_file, self._hub.emit)
         self.incidents = Incidents(
-            ORDER[0], write=self.journal.append, override=self.desk.current, wall_clock=wall_clock
+            ORDER[0],
+            write=self.journal.append,
+            override=self.desk.current,
+            clock=self._clock,
+            wall_clock=wall_clock,
         )
         self.timeline = Timeline(ORDER, time.time)
         self._feed = Feed()
@@ -109,16 +114,16 @@ class App:
 
     def _listen(self, listeners: tuple[Callable[[Event], None], ...]) -> None:
         self._hub.listen(self.metrics)
-        self._hub.listen(self.status, but=events.TRAFFIC)
+        self._hub.listen(self.status, but=TRAFFIC)
         self._hub.listen(
             EventLog(self.log, self._clock, log_requests=self._settings.log_requests),
             but=(events.RequestStarted, events.TokensUsed),
         )
-        self._hub.listen(self.journal, but=events.TRAFFIC)
+        self._hub.listen(self.journal, but=TRAFFIC)
         self._hub.listen(self.incidents, but=(events.RequestStarted,))
         self._hub.listen(self.timeline, but=(events.RequestStarted, events.TokensUsed))
-        self._hub.listen(self._feed, but=events.TRAFFIC)
-        self._hub.listen(self.switchboard, but=events.TRAFFIC)
+        self._hub.listen(self._feed, but=TRAFFIC)
+        self._hub.listen(self.switchboard, but=TRAFFIC)
         for listener in listeners:
             self._hub.listen(listener)
 

@@ -1,11 +1,10 @@
-"""What happens, as values; and the hub that hands each to whoever listens (logs, metrics, status).
+"""What happens, as values.
 
 The code that does something emits one event and knows nothing of what is made of it.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from health.transitions import Transition
     from proxy.dialects.base import Usage
     from proxy.override import Override
-
-_log = logging.getLogger(__name__)
-
 
 NO_UPSTREAM = "none"
 """The `upstream` of requests that the proxy answered itself."""
@@ -259,6 +255,8 @@ class AttemptEnded:
     outcome: Outcome
     seconds_to_first_byte: float | None
     detail: str = ""
+    seconds: float = 0.0
+    """From its start to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +325,8 @@ class TokensUsed:
 
     upstream: str
     usage: Usage
+    model: str = ""
+    """The caller's; "" for a probe's answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,31 +367,3 @@ Event = (
     | TokensUsed
     | LoopLagged
 )
-
-
-TRAFFIC: tuple[type[Event], ...] = (RequestStarted, AttemptEnded, TokensUsed, RequestEnded)
-"""What every request brings. A listener that has no use for it should not be asked four times a request."""
-
-
-class Hub:
-    """Hands every event to every listener that wants it, in the order in which they joined."""
-
-    def __init__(self) -> None:
-        self._listeners: list[tuple[Callable[[Event], None], tuple[type[Event], ...]]] = []
-        self._by_kind: dict[type[Event], list[Callable[[Event], None]]] = {}
-
-    def listen(self, listener: Callable[[Event], None], *, but: tuple[type[Event], ...] = ()) -> None:
-        """Let `listener` see every event from now on, but for some kinds. It must not block."""
-        self._listeners.append((listener, but))
-        self._by_kind.clear()
-
-    def emit(self, event: Event) -> None:
-        """Hand `event` on. A listener that raises is logged and keeps neither its kin nor the request from going on."""
-        kind = type(event)
-        if (listeners := self._by_kind.get(kind)) is None:
-            listeners = self._by_kind[kind] = [listener for listener, but in self._listeners if kind not in but]
-        for listener in listeners:
-            try:
-                listener(event)
-            except Exception:  # noqa: BLE001 (a broken listener must never cost a request)
-                _log.exception("a listener failed on %s", type(event).__name__)

@@ -198,12 +198,12 @@ class Failover:
             if walk.call.atomic and reply.rest is not None:
                 await _hold(reply, reply.rest)
         except AttemptFailed as failed:
-            self._settle(upstream.name, model, permit, failed.outcome, None, failed.detail)
+            self._settle(upstream.name, model, permit, failed.outcome, started, detail=failed.detail)
             raise
         except BaseException as error:
             left = isinstance(error, asyncio.CancelledError)
             reason = FailureReason.CLIENT_LEFT if left else FailureReason.LOCAL
-            self._settle(upstream.name, model, permit, Outcome.failure(reason), None)
+            self._settle(upstream.name, model, permit, Outcome.failure(reason), started)
             raise
         content_at = reply.content_at if reply.content_at is not None else self._clock()
         if permit is not None:
@@ -214,9 +214,9 @@ class Failover:
         def end(outcome: Outcome) -> None:
             reply.close()
             upstream.leave()
-            self._settle(upstream.name, model, permit, outcome, content_at - started)
+            self._settle(upstream.name, model, permit, outcome, started, content_at)
             if reply.usage is not None:
-                self._emit(TokensUsed(upstream.name, reply.usage))
+                self._emit(TokensUsed(upstream.name, reply.usage, walk.call.route.model))
 
         return Served(upstream.name, walk.call.dialect, walk.call.route.model, walk.reason, reply, walk.failures, end)
 
@@ -226,18 +226,21 @@ class Failover:
         model: str,
         permit: Permit | None,
         outcome: Outcome,
-        seconds_to_first_byte: float | None,
+        started: float,
+        content_at: float | None = None,
         detail: str = "",
     ) -> None:
+        now = self._clock()
         if permit is not None:
             label = self._circuits.label(upstream, model)
             if outcome.kind is OutcomeKind.THROTTLED:
                 self._emit(CapacityRefused(upstream, label))
             stale = permit.circuit.stale_results
-            permit.settle(outcome, self._clock())
+            permit.settle(outcome, now)
             if permit.circuit.stale_results > stale:
                 self._emit(StaleResult(upstream, label))
-        self._emit(AttemptEnded(upstream, model, outcome, seconds_to_first_byte, detail))
+        to_first_byte = None if content_at is None else content_at - started
+        self._emit(AttemptEnded(upstream, model, outcome, to_first_byte, detail, now - started))
 
 
 async def _hold(reply: Reply, rest: AsyncGenerator[bytes]) -> None:

@@ -7,12 +7,14 @@ process was in is found again by the next.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from dataclasses import dataclass, field
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from proxy import events
+from health.transitions import CircuitState
+from proxy import events, routing
+from proxy.history.counts import Counts
 from proxy.history.entries import switch_entry
+from proxy.history.incident import Incident
 from proxy.history.streaks import Streaks
 from proxy.moments import rfc3339_of
 from proxy.override import entry as override_entry
@@ -32,57 +34,6 @@ _IDLE_SECONDS = 900.0
 _WRITE_SECONDS = 10.0
 _LONG_SECONDS, _SELDOM_SECONDS = 600.0, 60.0
 """One that lasts is written less often: its lines must not turn all others out of the file."""
-_MODELS_NAMED = 20
-
-
-@dataclass(slots=True)
-class _Incident:
-    """Unix times in seconds."""
-
-    began: float
-    to: str | None
-    """Who took over; None where requests were lost and nobody did."""
-    trigger: dict[str, Any]
-    first_bad_at: float | None
-    before: Counter[str]
-    """What had been counted before it."""
-    models: list[str] = field(default_factory=list)
-    away: dict[str, float] = field(default_factory=dict)
-    """Of those, the ones that the primary does not serve now, and when each was last asked for."""
-    switches: int = 0
-    lost_at: float = 0.0
-    ended: float | None = None
-    ended_by: str | None = None
-    good_since: float | None = None
-    """When the primary's answers were good again, before the end."""
-
-    @property
-    def id(self) -> str:
-        """The moment of its beginning, which no two share."""
-        return rfc3339_of(self.began)
-
-    def entry(self, primary: str, totals: Counter[str]) -> dict[str, Any]:
-        """As `GET /incidents` shows it; `totals` is what has been counted until now, or until its end."""
-        counted = totals - self.before
-        return {
-            "id": self.id,
-            "began_at": rfc3339_of(self.began),
-            "ended_at": _moment(self.ended),
-            "ended_by": self.ended_by if self.ended is not None else None,
-            "models": self.models,
-            "from": primary,
-            "to": self.to,
-            "trigger": self.trigger,
-            "first_bad_answer_at": _moment(self.first_bad_at),
-            "seconds_to_detect": _seconds(self.first_bad_at, self.began),
-            "seconds_away": _seconds(self.began, self.ended),
-            "seconds_to_return": _seconds(self.good_since, self.ended),
-            "switches": self.switches,
-            "requests_repaired": counted["repaired"],
-            "requests_lost": counted["lost"],
-            "requests_served_by_backup": counted["served_by_backup"],
-            "tokens": {"input": counted["input_tokens"], "output": counted["output_tokens"]},
-        }
 
 
 class Incidents:
@@ -94,24 +45,25 @@ class Incidents:
         *,
         write: Callable[[Mapping[str, Any]], None],
         override: Callable[[], Override],
+        clock: Callable[[], float],
         wall_clock: Callable[[], datetime],
     ) -> None:
         """`write` gets an incident's entry whenever it should outlive the process.
 
-        `override()` is the one in effect.
+        `override()` is the one in effect. Lengths are taken from `clock`, which nobody sets.
         """
         self._primary = primary
         self._write = write
         self._override = override
+        self._clock = clock
         self._wall_clock = wall_clock
-        self._totals: Counter[str] = Counter()
-        self._streaks = Streaks(primary, self._totals)
+        self._counts = Counts(primary)
+        self._streaks = Streaks(primary, self._counts.until_now)
+        self._openings: dict[str, events.CircuitMoved] = {}
+        """How the primary's circuits opened that are not closed again, by model."""
         self._entries: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._latest: _Incident | None = None
+        self._latest: Incident | None = None
         self._written_at = 0.0
-
-    def _now(self) -> float:
-        return self._wall_clock().timestamp()
 
     def restore(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Take over what an earlier process wrote; what it was still in ended with it, at its last word."""
@@ -125,49 +77,43 @@ class Incidents:
     @property
     def entries(self) -> list[dict[str, Any]]:
         """All of them, the oldest first."""
-        if self._latest is not None and self._latest.ended is None:
-            self._keep(self._latest.entry(self._primary, self._totals))
+        if (incident := self._present()) is not None:
+            self._keep(incident.entry(self._primary, self._counts))
         return list(self._entries.values())
 
     def poll(self) -> None:
-        """Write, now and then, how one stands that lasts; end one in which requests were lost, and no more are."""
-        incident, now = self._latest, self._now()
-        if incident is None or incident.ended is not None:
+        """Write, now and then, how one stands that lasts; end one in which nothing happens any more."""
+        now = self._clock()
+        if (incident := self._present()) is None:
             return
-        last_sign = max(incident.lost_at, *incident.away.values(), 0.0)
-        # A circuit without traffic stays half-open: nobody comes back, and nobody is missing.
-        if now - last_sign > (_IDLE_SECONDS if incident.away else QUIET_SECONDS):
-            self._end(incident, last_sign, "quiet")
+        quiet_since, patience = incident.trouble_at, QUIET_SECONDS
+        if incident.away or self._broken(incident):
+            # A circuit without traffic stays half-open: nobody comes back, and nobody is missing.
+            quiet_since, patience = max(incident.asked_at, incident.lost_at, incident.began), _IDLE_SECONDS
+        if now - quiet_since > patience:
+            self._end(incident, quiet_since, "quiet")
         elif now - self._written_at >= (_WRITE_SECONDS if now - incident.began < _LONG_SECONDS else _SELDOM_SECONDS):
             self.save()
 
     def save(self) -> None:
         """Write how one stands that is not over, if anything has changed."""
-        incident = self._latest
-        if incident is None or incident.ended is not None:
+        if (incident := self._present()) is None:
             return
-        if incident.entry(self._primary, self._totals) != self._entries.get(incident.id):
+        if incident.entry(self._primary, self._counts) != self._entries.get(incident.id):
             self._save(incident)
 
     def __call__(self, event: Event) -> None:
         """Count, and see whether one begins or ends."""
-        self._streaks(event, self._now())
+        self._counts(event)
+        self._streaks(event, self._clock())
         match event:
-            case events.RequestEnded(upstream=upstream):
-                self._totals["served_by_backup"] += upstream not in (self._primary, events.NO_UPSTREAM)
-                if self._latest is not None and event.model in self._latest.away:
-                    self._latest.away[event.model] = self._now()
-            case events.FailedOver():
-                self._totals["repaired"] += 1
+            case events.RequestEnded(model=model):
+                if self._latest is not None and self._counts.name(model) in self._latest.before:
+                    self._latest.asked_at = self._clock()
+            case events.AttemptEnded(upstream=upstream, model=model) if upstream == self._primary:
+                self._late(model)
             case events.RequestLost():
                 self._lost(event)
-            case events.TokensUsed(upstream=upstream, usage=usage) if upstream != self._primary:
-                self._totals["input_tokens"] += usage.input_tokens
-                self._totals["output_tokens"] += usage.output_tokens
-            case events.Probed(result=result, usage=usage) if usage is not None and result.upstream != self._primary:
-                # A probe costs the same with and without an incident.
-                self._totals["input_tokens"] -= usage.input_tokens
-                self._totals["output_tokens"] -= usage.output_tokens
             case events.Switch(from_upstream=left) if left == self._primary:
                 self._left(event, switches=1)
             case events.Serving(upstream=upstream) if upstream != self._primary:
@@ -175,80 +121,163 @@ class Incidents:
                 self._left(events.Switch(event.at, event.model, self._primary, upstream, event.reason), switches=0)
             case events.Switch(to_upstream=to) if to == self._primary:
                 self._returned(event)
+            case events.CircuitMoved(upstream=upstream) if upstream == self._primary:
+                self._moved(event)
+            case events.OverrideChanged():
+                self._overridden(event)
+
+    # --- what happens
 
     def _left(self, switch: events.Switch, *, switches: int) -> None:
-        incident = self._latest
-        if incident is None or not self._belongs(incident, switch.at):
-            incident = self._begin(switch.model, switch.at, switch.to_upstream, self._trigger(switch))
+        incident = self._joined(self._counts.name(switch.model), self._trigger(switch))
         incident.to = incident.to or switch.to_upstream
-        incident.ended = None
         incident.switches += switches
-        incident.away[switch.model] = switch.at
-        if switch.model not in incident.models:
-            incident.models.append(switch.model)
+        incident.away.add(switch.model)
+        incident.forced.discard(switch.model)
+        incident.asked_at = self._clock()
         self._save(incident)
 
-    def _trigger(self, switch: events.Switch) -> dict[str, Any]:
-        entry = switch_entry(switch)
-        override = self._override() if switch.reason is events.RouteReason.OVERRIDE else None
-        return {
-            "reason": entry["reason"],
-            "evidence": entry["evidence"],
-            "override": None if override is None else override_entry(override),
-        }
-
     def _returned(self, switch: events.Switch) -> None:
-        incident = self._latest
+        incident = self._present()
         if incident is None or switch.model not in incident.away:
             return
         incident.switches += 1
-        del incident.away[switch.model]
+        if switch.reason is events.RouteReason.OVERRIDE and switch.model in self._openings:
+            # Asked first by order, and as dead as before: the others go on repairing what it does not answer.
+            incident.forced.add(switch.model)
+            self._save(incident)
+            return
+        self._back(incident, switch.model, "override" if switch.reason is events.RouteReason.OVERRIDE else "return")
+
+    def _back(self, incident: Incident, model: str, by: str) -> None:
+        incident.away.discard(model)
+        incident.forced.discard(model)
         if not incident.away:
-            good_since = self._streaks.good_since(switch.model)
+            good_since = self._streaks.good_since(model)
             # What was good before it began has not come back.
             incident.good_since = good_since if good_since is not None and good_since >= incident.began else None
-            forced = switch.reason is events.RouteReason.OVERRIDE
-            self._end(incident, switch.at, "override" if forced else "return")
+            self._end(incident, self._clock(), by)
+
+    def _moved(self, moved: events.CircuitMoved) -> None:
+        incident = self._present()
+        if moved.transition.to_state is CircuitState.CLOSED:
+            self._openings.pop(moved.model, None)
+            if incident is not None and moved.model in incident.before:
+                incident.trouble_at = self._clock()
+                if moved.model in incident.forced:
+                    self._back(incident, moved.model, "return")
+        elif moved.transition.from_state is CircuitState.CLOSED:
+            self._openings[moved.model] = moved
+            if incident is not None and incident.trigger["reason"] == _LOST and moved.model in incident.before:
+                incident.trigger = self._opening(moved.model)
+                self._save(incident)
 
     def _lost(self, event: events.RequestLost) -> None:
-        now = self._now()
-        incident = self._latest
-        if incident is None or not self._belongs(incident, now):
-            trigger = {"reason": "request_lost", "evidence": {"reason": event.reason}, "override": None}
-            incident = self._begin(event.model, now, None, trigger)
-            news = True
-        else:
-            news = incident.ended is not None
-            incident.ended = None
-        incident.lost_at = now
-        self._totals["lost"] += 1
-        if event.model and event.model not in incident.models and len(incident.models) < _MODELS_NAMED:
-            incident.models.append(event.model)
+        latest, now, model = self._latest, self._clock(), self._counts.name(event.model)
+        if latest is not None and latest.ended is not None and latest.to is not None and self._belongs(latest):
+            # The traffic has returned, and that it did stands; so does what was lost behind it.
+            latest.join(model, self._counts.until_now(model))
+            self._counts.lost(model)
+            self._save(latest)
+            return
+        trigger = {"reason": _LOST, "evidence": {"reason": event.reason}, "override": None}
+        news = latest is None or latest.ended is not None
+        incident = self._joined(model, self._opening(model) if model in self._openings else trigger)
+        self._counts.lost(model)
+        incident.lost_at = incident.trouble_at = now
         if news:
             self._save(incident)
 
-    def _belongs(self, incident: _Incident, now: float) -> bool:
-        return incident.ended is None or now - incident.ended <= QUIET_SECONDS
+    def _overridden(self, event: events.OverrideChanged) -> None:
+        if (incident := self._present()) is None:
+            return
+        cause = incident.trigger["override"]
+        if event.before.mode is event.override.mode or cause is None:
+            incident.note_override(override_entry(event.override), event.change, rfc3339_of(event.at))
+            self._save(incident)
+            return
+        # What a person began ends with it. What is away after that is away for a reason of its own.
+        dead = [model for model in incident.away if model in self._openings]
+        if dead and event.override.mode.value != incident.to:
+            to = incident.to or events.NO_UPSTREAM
+            self._end(incident, self._clock(), "override")
+            for model in dead:
+                opening = self._openings[model]
+                reason = routing.trip_reason(opening.transition.reason)
+                self._left(events.Switch(event.at, model, self._primary, to, reason, opening), switches=0)
 
-    def _begin(self, model: str, now: float, to: str | None, trigger: dict[str, Any]) -> _Incident:
-        first_bad_at, before = self._streaks.begin(model, now)
-        if trigger["override"] is not None:
-            # A person decided; what was bad before that is no measure of how soon, and not of this.
-            first_bad_at, before = None, Counter(self._totals)
-        incident = _Incident(now, to, trigger, first_bad_at, before, models=[model] if model else [])
-        self._latest = incident
+    def _late(self, model: str) -> None:
+        """A call that hung has ended: it was bad before the circuit opened, though nobody had said so."""
+        incident = self._present()
+        if (
+            incident is not None
+            and incident.first_bad is None
+            and incident.trigger["override"] is None
+            and incident.models[:1] == [model]
+            and (bad := self._streaks.bad_since(model)) is not None
+            and bad <= incident.began
+        ):
+            incident.first_bad = bad
+
+    # --- one incident
+
+    def _present(self) -> Incident | None:
+        """The one that is not over."""
+        return None if self._latest is None or self._latest.ended is not None else self._latest
+
+    def _broken(self, incident: Incident) -> bool:
+        return any(model in self._openings for model in incident.before)
+
+    def _belongs(self, incident: Incident) -> bool:
+        return incident.ended is None or self._clock() - incident.ended <= QUIET_SECONDS
+
+    def _joined(self, model: str, trigger: dict[str, Any]) -> Incident:
+        """The incident that `model` is in from now on: the present one, or the last, or a new one."""
+        incident, now = self._latest, self._clock()
+        first_bad, before = self._streaks.begin(model, now)
+        # A failure soon after a drill is no part of the drill.
+        drill = incident is not None and incident.ended is not None and incident.trigger["override"] is not None
+        if incident is None or not self._belongs(incident) or (drill and trigger["override"] is None):
+            if trigger["override"] is not None:
+                # A person decided; what was bad before that is no measure of how soon, and not of this.
+                first_bad, before = None, self._counts.until_now(model)
+            incident = self._latest = Incident(self._free_moment(), now, trigger, first_bad)
+        incident.ended = None
+        incident.join(model, before)
         return incident
 
-    def _end(self, incident: _Incident, at: float, by: str) -> None:
+    def _free_moment(self) -> float:
+        """Now, in Unix time, and a little later where an incident is known by this moment: clocks are set back."""
+        moment = self._wall_clock().timestamp()
+        while rfc3339_of(moment) in self._entries:
+            moment += 0.001
+        return moment
+
+    def _trigger(self, switch: events.Switch) -> dict[str, Any]:
+        if switch.reason is events.RouteReason.OVERRIDE:
+            return {"reason": switch.reason, "evidence": None, "override": override_entry(self._override())}
+        # With both down, the one that came back first gave the occasion; why the traffic left is another matter.
+        if (switch.cause is None or switch.cause.upstream != self._primary) and switch.model in self._openings:
+            return self._opening(switch.model)
+        entry = switch_entry(switch)
+        return {"reason": entry["reason"], "evidence": entry["evidence"], "override": None}
+
+    def _opening(self, model: str) -> dict[str, Any]:
+        opening = self._openings[model]
+        reason = routing.trip_reason(opening.transition.reason)
+        switch = events.Switch(opening.at, model, self._primary, events.NO_UPSTREAM, reason, opening)
+        return {"reason": reason, "evidence": switch_entry(switch)["evidence"], "override": None}
+
+    def _end(self, incident: Incident, at: float, by: str) -> None:
         incident.ended, incident.ended_by = at, by
         self._streaks.forget()
         self._save(incident)
 
-    def _save(self, incident: _Incident) -> None:
-        self._written_at = self._now()
-        entry = incident.entry(self._primary, self._totals)
+    def _save(self, incident: Incident) -> None:
+        self._written_at = self._clock()
+        entry = incident.entry(self._primary, self._counts)
         self._keep(entry)
-        self._write({"at": rfc3339_of(self._written_at), "event": "incident", **entry})
+        self._write({"at": rfc3339_of(self._wall_clock().timestamp()), "event": "incident", **entry})
 
     def _keep(self, entry: dict[str, Any]) -> None:
         self._entries[entry["id"]] = entry
@@ -256,9 +285,5 @@ class Incidents:
             self._entries.popitem(last=False)
 
 
-def _moment(unix_seconds: float | None) -> str | None:
-    return None if unix_seconds is None else rfc3339_of(unix_seconds)
-
-
-def _seconds(start: float | None, end: float | None) -> float | None:
-    return None if start is None or end is None else round(max(0.0, end - start), 3)
+_LOST = "request_lost"
+"""The trigger of an incident that began with a lost request."""

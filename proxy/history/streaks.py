@@ -17,6 +17,8 @@ from health.outcome import OutcomeKind
 from proxy import events
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from health.config import BreakerConfig
     from health.outcome import Outcome
     from proxy.events import Event
@@ -33,7 +35,7 @@ _CALLS_WINDOW_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Streak:
-    """Unix times in seconds."""
+    """Times in seconds on the clock of the `now` that is given."""
 
     bad_since: float | None = None
     last_bad_at: float = -math.inf
@@ -47,23 +49,25 @@ class _Streak:
 class Streaks:
     """Told every event, with the time."""
 
-    def __init__(self, upstream: str, totals: Counter[str]) -> None:
-        """`totals` is counted by another; a copy is kept of how it stood when a streak of bad answers began."""
+    def __init__(self, upstream: str, until_now: Callable[[str], Counter[str]]) -> None:
+        """`until_now(model)` is what has been counted for it; kept as it stood when a streak of bad answers began."""
         self._upstream = upstream
-        self._totals = totals
+        self._until_now = until_now
         self._slow_seconds = math.inf
         self._together_seconds = _CALLS_WINDOW_SECONDS
         self._by_model: dict[str, _Streak] = {}
 
     def __call__(self, event: Event, now: float) -> None:
-        """See what an answer or a probe says. `now` is Unix time."""
+        """See what an answer or a probe says."""
         match event:
             case events.ThresholdsSet(config=config):
                 self._set(config)
             case events.AttemptEnded(upstream=upstream, outcome=outcome) if upstream == self._upstream:
                 seconds = event.seconds_to_first_byte
                 slow = seconds is not None and seconds > self._slow_seconds
-                self._record(event.model, outcome, now, bad=slow or outcome.kind in _BAD)
+                # One that took too long was bad from then on, and not only when it was given up.
+                since = now - event.seconds + self._slow_seconds if event.seconds > self._slow_seconds else now
+                self._record(event.model, outcome, min(since, now), bad=slow or outcome.kind in _BAD)
             case events.Probed(result=result) if result.upstream == self._upstream:
                 self._record(result.model, result.outcome, now, bad=result.outcome.kind in _BAD)
 
@@ -74,8 +78,13 @@ class Streaks:
         """
         streak = self._by_model.get(model)
         if streak is None or streak.bad_since is None or self._is_over(streak, now):
-            return None, Counter(self._totals)
+            return None, self._until_now(model)
         return streak.bad_since, streak.before
+
+    def bad_since(self, model: str) -> float | None:
+        """When the bad answers began of which the latest is one."""
+        streak = self._by_model.get(model)
+        return None if streak is None else streak.bad_since
 
     def forget(self) -> None:
         """What was bad until now belongs to an incident that is over."""
@@ -100,7 +109,7 @@ class Streaks:
             streak = self._by_model[model] = _Streak()
         if bad:
             if streak.bad_since is None or self._is_over(streak, now):
-                streak.bad_since, streak.before = now, Counter(self._totals)
+                streak.bad_since, streak.before = now, self._until_now(model)
             streak.last_bad_at, streak.good_since, streak.good_answers = now, None, 0
         elif outcome.kind is OutcomeKind.OK:
             streak.good_answers += 1

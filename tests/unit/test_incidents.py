@@ -2,69 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
 import pytest
 
-from health.config import BreakerConfig
-from health.outcome import OK, FailureReason, Outcome
-from health.pace import NextProbe
-from health.probe import ProbeResult
+from health.outcome import OK, FailureReason
 from proxy import events
 from proxy.dialects.base import Usage
 from proxy.events import RouteReason
-from proxy.history.incidents import KEPT, QUIET_SECONDS, Incidents
-from proxy.override import NO_OVERRIDE, Override, OverrideMode, OverrideSource
-
-BAD = Outcome.failure(FailureReason.SERVER_ERROR)
-START = datetime(2026, 11, 24, 3, tzinfo=UTC)
-
-
-class Story:
-    """Incidents on a clock that is turned by hand; times in seconds after three o'clock."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.written: list[Mapping[str, Any]] = []
-        self.override: Override = NO_OVERRIDE
-        self.incidents = Incidents(
-            "vertex",
-            write=self.written.append,
-            override=lambda: self.override,
-            wall_clock=lambda: START + timedelta(seconds=self.now),
-        )
-        self.incidents(events.ThresholdsSet(BreakerConfig(slow_call_seconds=1.5, window_size=10)))
-
-    def at(self, seconds: float) -> Story:
-        self.now = seconds
-        return self
-
-    @property
-    def unix(self) -> float:
-        return START.timestamp() + self.now
-
-    def answers(
-        self, outcome: Outcome, upstream: str = "vertex", first_byte: float | None = None, model: str = "m"
-    ) -> None:
-        self.incidents(events.AttemptEnded(upstream, model, outcome, first_byte))
-
-    def probe(self, outcome: Outcome, usage: Usage | None = None, upstream: str = "vertex") -> None:
-        result = ProbeResult(upstream, "m", outcome, 0.0, 0.1, None, None, NextProbe(1.0, 1, False))
-        self.incidents(events.Probed(self.unix, result, "", usage))
-
-    def switch(self, to: str, model: str = "m", reason: RouteReason = RouteReason.CIRCUIT_OPEN) -> None:
-        left = "claude" if to == "vertex" else "vertex"
-        self.incidents(events.Switch(self.unix, model, left, to, reason))
-
-    def ended(self, upstream: str) -> None:
-        self.incidents(events.RequestEnded(upstream, 200, 0.1))
-
-    @property
-    def only(self) -> dict[str, Any]:
-        (entry,) = self.incidents.entries
-        return entry
+from proxy.history.incidents import KEPT, QUIET_SECONDS
+from proxy.override import Override, OverrideMode, OverrideSource
+from tests.incident_story import BAD, Story
 
 
 @pytest.fixture
@@ -81,8 +27,8 @@ def test_an_outage_is_not_told_from_its_first_bad_answer_to_its_return(story: St
     story.at(10.5).switch("claude")
     assert (story.only["ended_at"], story.only["seconds_away"]) == (None, None)
     story.at(11).ended("claude")
-    story.incidents(events.TokensUsed("claude", Usage(100, 20)))
-    story.incidents(events.TokensUsed("vertex", Usage(7, 7)))
+    story.incidents(events.TokensUsed("claude", Usage(100, 20), "m"))
+    story.incidents(events.TokensUsed("vertex", Usage(7, 7), "m"))
     story.incidents(events.RequestLost("m", "reset"))
     story.at(13).answers(OK, first_byte=0.1)
     story.at(15).answers(BAD)
