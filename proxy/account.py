@@ -10,9 +10,9 @@ from proxy.events import NO_UPSTREAM, NoAnswer, RequestEnded
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from proxy.paths import Route
     from proxy.served import Failure, Served
     from proxy.trace import TraceContext
-    from proxy.upstreams.base import Call
 
 
 @dataclass(slots=True)
@@ -26,13 +26,16 @@ class Account:
     reason: str = NoAnswer.CLIENT_LEFT
     complete: bool = False
     content_at: float | None = None
-    call: Call | None = None
+    route: Route | None = None
     stream: bool = False
     failures: Sequence[Failure] = ()
+    served: Served | None = None
+    broken: str = ""
 
     def serve(self, served: Served, now: float) -> None:
         """An upstream's answer is about to be sent. A whole one without a time of its own has its content now."""
         reply = served.reply
+        self.served = served
         self.upstream, self.code, self.reason = served.upstream, reply.status, served.reason
         self.failures = served.failures
         self.stream = reply.rest is not None
@@ -44,13 +47,20 @@ class Account:
         self.reason = NoAnswer.LOST if code >= 500 else NoAnswer.REFUSED
         self.complete = True
 
+    def break_off(self, reason: str) -> None:
+        """The answer ends in the middle."""
+        self.complete, self.broken = False, self.broken or reason
+
     def fail(self) -> None:
         """The proxy failed on it."""
-        self.code, self.reason = 500, NoAnswer.INTERNAL
+        if self.served is None:
+            self.code, self.reason = 500, NoAnswer.INTERNAL
+        else:
+            self.break_off(NoAnswer.INTERNAL)
 
     def ended(self, now: float) -> RequestEnded:
         """The event that closes it."""
-        route = None if self.call is None else self.call.route
+        route = self.route
         return RequestEnded(
             self.upstream,
             self.code,
@@ -60,6 +70,8 @@ class Account:
             dialect="" if route is None else route.wire,
             stream=self.stream,
             complete=self.complete,
+            broken=self.broken,
+            completed_by=self.served.completed_by if self.complete and self.served is not None else "",
             first_byte_seconds=None if self.content_at is None else self.content_at - self.started,
             failed=tuple(f"{failure.upstream}:{failure.failed.reason}" for failure in self.failures),
             trace_id=self.trace.trace_id,

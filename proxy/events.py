@@ -273,6 +273,7 @@ class RequestLost:
 
     model: str
     reason: str
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +313,10 @@ class RequestEnded:
     """The answer was sent as it came."""
     complete: bool = True
     """The caller was sent a whole answer; False where it broke off or the caller left."""
+    broken: str = ""
+    """Why an answer that had begun did not come to its end: a failure's reason."""
+    completed_by: str = ""
+    """The upstream that finished a stream that broke off at another."""
     first_byte_seconds: float | None = None
     """From the request's start to the first content of the answer; None where there was none."""
     failed: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ is asked last, once, because a request that would be lost has nothing to lose. N
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from health.breaker import CallRefused, Throttled
@@ -90,9 +90,7 @@ class Failover:
         reply = served.reply
         if reply.rest is None or reply.progress is None:
             return served
-        splice = Splice(call, served, plan.order, self._first, self._emit)
-        spliced = replace(reply, rest=splice.rest(), known=splice.known)
-        return replace(served, reply=spliced, end=splice.end)
+        return Splice(call, served, plan.order, self._first, self._emit).served
 
     async def _first(self, call: Call, plan: Plan) -> Served:
         walk = _Walk(call, plan, [self._upstreams[name] for name in plan.order], reason=plan.reason)

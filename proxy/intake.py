@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
     from multidict import CIMultiDictProxy
 
+    from proxy.account import Account
     from proxy.callers import Caller, Callers
     from proxy.dialects.base import Dialect
     from proxy.front import MistralFront
     from proxy.paths import Route
     from proxy.served import Failure
-    from proxy.trace import TraceContext
 
 
 class Refused:
@@ -85,11 +85,13 @@ class Intake:
         self._largest_body = largest_body
         self._total_seconds = total_seconds
 
-    async def call(self, request: BaseRequest, started: float, trace: TraceContext) -> Call | Refused:
-        """The call that a request asks for; `started` is when it came, on the event loop's clock."""
+    async def call(self, request: BaseRequest, account: Account) -> Call | Refused:
+        """The call that a request asks for. What is known of it stands in its account, even where it is refused."""
+        started = account.started
         route = self._route(request)
         if isinstance(route, Refused):
             return route
+        account.route = route
         dialect = FRONT_DIALECT if front.is_front(request.raw_path) else dialect_of(route)
         try:
             caller = self._callers.admit(request.headers)
@@ -108,8 +110,9 @@ class Intake:
             return Refused(408, "the request's body did not come in time", dialect=dialect)
         except web.RequestPayloadError:
             return Refused(400, "the request's body is not framed as HTTP demands", dialect=dialect)
+        account.route = call.route
         call.atomic = atomic
-        call.trace = trace
+        call.trace = account.trace
         return call
 
     def _route(self, request: BaseRequest) -> Route | Refused:

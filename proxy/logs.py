@@ -114,7 +114,8 @@ class EventLog:
             case events.ProbeSkipped():
                 self._budget(event.upstream, event.model, event.next_probe)
             case events.RequestLost():
-                self._seldom(self._log.error, "request_lost", model=event.model, reason=event.reason)
+                traced = {"trace_id": event.trace_id}
+                self._seldom(self._log.error, "request_lost", beside=traced, model=event.model, reason=event.reason)
             case events.LoopLagged(seconds=seconds):
                 self._seldom(self._log.warning, "event_loop_lagged", beside={"seconds": round(seconds, 3)})
             case _:
@@ -148,6 +149,8 @@ class EventLog:
             reason=event.reason,
             code=event.code,
             complete=event.complete,
+            broken=event.broken,
+            completed_by=event.completed_by,
             model=event.model[:_LONGEST_NAME],
             dialect=event.dialect,
             stream=event.stream,

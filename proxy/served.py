@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Served:
-    """A reply that is fit to be sent, and why this upstream gives it. `end` must be called once, when it is sent."""
+    """A reply that is fit to be sent, and why this upstream gives it. `end` must be called when it is sent."""
 
     upstream: str
     dialect: Dialect
@@ -27,7 +27,16 @@ class Served:
     reason: str
     reply: Reply
     failures: list[Failure]
-    end: Callable[[Outcome], None]
+    on_end: Callable[[Outcome], None]
+    completed_by: str = ""
+    """Who finished the stream, where that was another attempt."""
+    ended: bool = False
+
+    def end(self, outcome: Outcome) -> None:
+        """It is sent, or given up: once, and not counted again where somebody makes sure of it."""
+        if not self.ended:
+            self.ended = True
+            self.on_end(outcome)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from health.outcome import OK, FailureReason, Outcome
 from proxy import headers
 from proxy.account import Account
 from proxy.dialects.opaque import Opaque
-from proxy.events import NO_UPSTREAM, RequestLost, RequestStarted
+from proxy.events import RequestLost, RequestStarted
 from proxy.front import MistralApi
 from proxy.intake import Refused, named
 from proxy.served import NothingServed, Served
@@ -95,26 +95,33 @@ class DataListener:
             if isinstance(served, Refused):
                 account.refuse(served.code)
                 return self._refuse(request, served)
-            account.serve(served, self._clock())
-            return await self._send(request, served, account)
+            try:
+                account.serve(served, self._clock())
+                return await self._send(request, served, account)
+            finally:
+                # Nothing, where all went well: an attempt that is not told how it ended keeps its place for ever.
+                served.end(Outcome.failure(FailureReason.LOCAL))
         except Exception:  # noqa: BLE001 (the root of the request's task)
             # A bug must not show the caller another kind of server.
             _log.exception("a request failed inside the proxy")
-            if account.upstream != NO_UPSTREAM:
+            if account.served is not None:
                 # Part of an answer may be out: then nothing may follow it.
                 request.protocol.force_close()
             account.fail()
-            self._emit(RequestLost("", "internal"))
+            self._emit(self._lost(account, "internal"))
             return self._refuse(request, Refused(500, "the proxy failed on this request"))
         finally:
             self.in_flight -= 1
             self._emit(account.ended(self._clock()))
 
+    def _lost(self, account: Account, reason: str) -> RequestLost:
+        model = "" if account.route is None else account.route.model
+        return RequestLost(model, reason, account.trace.trace_id)
+
     async def _serve(self, request: BaseRequest, account: Account) -> Served | Refused:
-        call = await self._intake.call(request, account.started, account.trace)
+        call = await self._intake.call(request, account)
         if isinstance(call, Refused):
             return call
-        account.call = call
         plan = self._plan(call.route.model, call.caller.key)
         if self._flags is not None and not plan.pinned:
             plan = await self._flags.plan(call, plan)
@@ -122,7 +129,7 @@ class DataListener:
             served = await self._failover.serve(call, plan)
         except NothingServed as failure:
             account.failures = failure.failures
-            return self._nothing_served(call, failure)
+            return self._nothing_served(call, failure, account)
         self._remember(call, served)
         return served
 
@@ -137,8 +144,7 @@ class DataListener:
                 # For the rest of this request, too: its stream may have to be finished by another.
                 call.caller = replace(call.caller, may_use_claude=True)
 
-    def _nothing_served(self, call: Call, failure: NothingServed) -> Served | Refused:
-        model = call.route.model
+    def _nothing_served(self, call: Call, failure: NothingServed, account: Account) -> Served | Refused:
         refused = partial(Refused, dialect=call.dialect)
         if call.tail is not None and call.tail.broken:
             return refused(400, "the request's body is not framed as HTTP demands")
@@ -153,12 +159,11 @@ class DataListener:
         not_allowed = any(unable.failed.reason is FailureReason.NOT_ALLOWED for unable in failure.unable)
         if not_allowed and answer is None:
             return refused(401, "the model's provider cannot be reached to check this caller's credentials")
-        self._emit(RequestLost(model, failure.reason))
+        self._emit(self._lost(account, failure.reason))
         if answer is not None and answer.failed.reply is not None:
             reply, reason = answer.failed.reply, answer.failed.reason
-            return Served(
-                answer.upstream, call.dialect, model, reason, reply, failure.failures, end=lambda _outcome: None
-            )
+            model = call.route.model
+            return Served(answer.upstream, call.dialect, model, reason, reply, failure.failures, lambda _outcome: None)
         code, message = 503, "no model provider can serve this request now"
         if isinstance(call.dialect, Opaque):
             message = "Vertex AI cannot serve this request now, and no other provider can answer this method"
@@ -203,19 +208,27 @@ class DataListener:
                     await response.write_eof(reply.body)
                     account.complete = True
                 else:
-                    account.complete = await self._pump(request, response, served, reply.rest)
+                    account.complete = await self._pump(request, response, served, reply.rest, account)
         except TimeoutError:
             # It is the caller who does not read: what waits to be sent must not outlive the request.
             if request.transport is not None:
                 request.transport.abort()
-            self._break_off(request, served, FailureReason.TOTAL_TIMEOUT)
+            self._break_off(request, account, FailureReason.TOTAL_TIMEOUT)
         except ConnectionError:
             # The caller is gone; cancellation usually says so first.
-            pass
+            account.break_off(FailureReason.CLIENT_LEFT)
+        except asyncio.CancelledError:
+            account.break_off(FailureReason.CLIENT_LEFT)
+            raise
         return response
 
     async def _pump(
-        self, request: BaseRequest, response: web.StreamResponse, served: Served, rest: AsyncGenerator[bytes]
+        self,
+        request: BaseRequest,
+        response: web.StreamResponse,
+        served: Served,
+        rest: AsyncGenerator[bytes],
+        account: Account,
     ) -> bool:
         """Send a stream as it comes; whether it went out whole."""
         outcome = Outcome.failure(FailureReason.LOCAL)
@@ -234,25 +247,26 @@ class DataListener:
             last = broken.error_event or _stream_error(served.dialect, broken.reason)
             if last and hdrs.CONTENT_ENCODING not in served.reply.headers:
                 await response.write(last)
-            self._break_off(request, served, broken.reason)
+            self._break_off(request, account, broken.reason)
             return False
         except (asyncio.CancelledError, ConnectionError):
             if outcome is not OK:
                 known = served.reply.known()
                 outcome = known or Outcome.failure(FailureReason.CLIENT_LEFT)
                 if known is not None and known.reason is not None:
-                    self._emit(RequestLost(served.model, known.reason))
+                    self._emit(self._lost(account, known.reason))
             raise
         finally:
             served.end(outcome)
         return True
 
-    def _break_off(self, request: BaseRequest, served: Served, reason: FailureReason) -> None:
+    def _break_off(self, request: BaseRequest, account: Account, reason: FailureReason) -> None:
         """Let the caller see that its answer is not whole: close without the end of the body.
 
         What was written goes out first, and nothing after it: the library finds the connection closing.
         """
-        self._emit(RequestLost(served.model, reason))
+        self._emit(self._lost(account, reason))
+        account.break_off(reason)
         request.protocol.force_close()
 
 

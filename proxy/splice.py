@@ -44,25 +44,23 @@ class Splice:
     ) -> None:
         """`serve` asks the upstreams of a plan; it raises NothingServed. `order` is that of the first plan."""
         self._call = call
-        self._first = first
         self._current = first
         self._rest = first.reply.rest
         self._order = order
         self._serve = serve
         self._emit = emit
-        self._ended = False
+        reply = replace(first.reply, rest=self._pieced_together(), known=self._known)
+        self.served = replace(first, reply=reply, on_end=self._end)
+        """What the caller is sent."""
 
-    def known(self) -> Outcome | None:
+    def _known(self) -> Outcome | None:
         """As `Reply.known`, of the attempt that is under way; None between two."""
-        return None if self._ended else self._current.reply.known()
+        return None if self._current.ended else self._current.reply.known()
 
-    def end(self, outcome: Outcome) -> None:
-        """As `Served.end`, of the attempt that is under way; nothing where that has ended already."""
-        if not self._ended:
-            self._ended = True
-            self._current.end(outcome)
+    def _end(self, outcome: Outcome) -> None:
+        self._current.end(outcome)
 
-    async def rest(self) -> AsyncGenerator[bytes]:
+    async def _pieced_together(self) -> AsyncGenerator[bytes]:
         """The rest of the stream. Raises AttemptFailed where nobody can finish it."""
         for _ in range(_MOST_SPLICES):
             try:
@@ -74,7 +72,7 @@ class Splice:
                 is_late = broken.reason is FailureReason.TOTAL_TIMEOUT
                 if progress is None or is_late or not self._may_be_spliced():
                     raise
-                self.end(broken.outcome)
+                self._current.end(broken.outcome)
                 if (last := self._last_words(progress)) is not None:
                     yield last
                     return
@@ -116,9 +114,9 @@ class Splice:
             self._current = await self._serve(call, Plan((*others, failed), RouteReason.PRIMARY))
         except NothingServed:
             return False
-        self._ended = False
         self._rest = self._current.reply.rest
         # Told with the request when it is over; the headers that name attempts are out by now.
-        self._first.failures += [Failure(failed, broken), *self._current.failures]
+        self.served.failures += [Failure(failed, broken), *self._current.failures]
+        self.served.completed_by = self._current.upstream
         self._emit(FailedOver(call.route.model, broken.reason))
         return True

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from proxy import events
+from proxy.account import Account
 from proxy.simulator import Fault
 from tests.operations.test_commands import serving
 from tests.rig import CLAUDE_KEY, PREFIX, VERTEX_TOKEN, fim, path, rig
@@ -69,8 +70,10 @@ async def test_a_stream_that_breaks_off_or_is_left_is_told_as_whole() -> None:
     async with rig() as proxy:
         proxy.vertex.fault = Fault(cut_after_chunks=3)
         await proxy.claude.refuse()
-        assert (await proxy.ask(fim(stream=True))).broken
+        assert (await proxy.ask(fim(stream=True), headers=TRACE)).broken
         assert (line(proxy).upstream, line(proxy).code, line(proxy).complete) == ("vertex", 200, False)
+        assert (line(proxy).reason, line(proxy).broken) == ("primary", "cut")
+        assert proxy.seen(events.RequestLost)[-1] == events.RequestLost("codestral-2", "cut", ID)
         proxy.vertex.fault = Fault(delay_before_headers=60)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(proxy.ask(), 0.5)
@@ -78,6 +81,53 @@ async def test_a_stream_that_breaks_off_or_is_left_is_told_as_whole() -> None:
         assert (line(proxy).upstream, line(proxy).reason, line(proxy).code, line(proxy).complete) == (
             "none", "client_left", 499, False,
         )  # fmt: skip
+        assert line(proxy).broken == "", "nothing had begun"
+
+
+@pytest.mark.virtual_time
+async def test_a_stream_that_the_caller_leaves_is_told_as_the_upstream_s_fault() -> None:
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(delay_between_chunks=1)
+        url = proxy.app.address + path(stream=True)
+        async with aiohttp.ClientSession() as session, session.post(url, json=fim(stream=True)) as response:
+            await response.content.readany()
+        await proxy.until(lambda: proxy.metric("requests_in_flight") == 0)
+        assert (line(proxy).upstream, line(proxy).complete, line(proxy).broken) == ("vertex", False, "client_left")
+        assert not proxy.seen(events.RequestLost)
+
+
+@pytest.mark.virtual_time
+async def test_who_finished_a_stream_stands_nowhere() -> None:
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(cut_after_chunks=3)
+        assert not (await proxy.ask(fim(stream=True))).broken
+        told = line(proxy)
+        assert (told.upstream, told.completed_by, told.complete, told.broken) == ("vertex", "claude", True, "")
+        assert told.failed == ("vertex:cut",)
+
+
+@pytest.mark.virtual_time
+async def test_a_request_that_is_refused_is_of_no_model() -> None:
+    async with rig(CLIENT_TOKENS="token-of-a-caller") as proxy:
+        await proxy.ask()
+        assert (line(proxy).code, line(proxy).model, line(proxy).dialect) == (401, "codestral-2", "codestral")
+
+
+@pytest.mark.virtual_time
+async def test_a_fault_of_the_proxy_s_own_keeps_its_place_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the answer and its sending: the attempt must end, and the request be told as lost."""
+    async with rig(CLAUDE__MAX_CONCURRENCY="1", OVERRIDE="claude") as proxy:
+
+        def serve(*_: object) -> None:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Account, "serve", serve)
+            assert (await proxy.ask(headers=TRACE)).status == 500
+        assert proxy.seen(events.RequestLost)[-1] == events.RequestLost("codestral-2", "internal", ID)
+        (attempt,) = proxy.seen(events.AttemptEnded)
+        assert attempt.outcome.reason == "local"
+        assert (await proxy.ask()).headers["x-completion-proxy-upstream"] == "claude"
 
 
 def traces(provider: Any) -> list[tuple[str, str | None]]:
