@@ -70,8 +70,10 @@ class Engine:
         else:
             self._providers = Providers(settings, self._credentials, around.lag)
         self._earlier: Engine | None = earlier
+        # Whom another server let pass, this one may not know.
+        knows = earlier is not None and settings.vertex.base_url == earlier.settings.vertex.base_url
         self._callers: Callers = Callers(
-            settings, clock=around.clock, earlier=None if earlier is None else earlier._callers
+            settings, clock=around.clock, earlier=earlier._callers if earlier is not None and knows else None
         )
         self.listener = self._make_listener(settings)
         self._probing: Probing

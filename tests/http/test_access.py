@@ -13,10 +13,11 @@ from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from proxy.settings import load_settings
 from proxy.simulator import Fault
 from proxy.upstreams.credentials import StaticCredentials
 from tests.http.token_server import TokenServer
-from tests.rig import CLAUDE_KEY, VERTEX_TOKEN, expected, fim, rig
+from tests.rig import CLAUDE_KEY, VERTEX_TOKEN, environment, expected, fim, rig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +101,24 @@ async def test_a_stranger_spends_the_key_while_nobody_can_check_him() -> None:
         answer = await proxy.ask(headers={"Authorization": "Bearer made-up"})
         assert (answer.status, answer.json["error"]["status"]) == (401, "UNAUTHENTICATED")
         assert proxy.claude.calls == 1
+
+
+@pytest.mark.virtual_time
+async def test_whom_one_server_let_in_another_is_taken_to_know() -> None:
+    given = {**PASSTHROUGH, "HOST": "0.0.0.0", "ALLOW_ANONYMOUS": "true"}
+    async with rig(**given) as proxy:
+        proxy.app.address = proxy.app.address.replace("0.0.0.0", "127.0.0.1")
+        _accept(proxy, "known")
+        known = {"Authorization": "Bearer known"}
+        assert (await proxy.ask(headers=known)).status == 200
+        await proxy.vertex.refuse()
+        for changed, code in (
+            ({"PROBES__INTERVAL_SECONDS": "9"}, 200),
+            ({"VERTEX__BASE_URL": "http://127.0.0.1:9"}, 401),
+        ):
+            environ = environment(proxy.vertex.url, proxy.claude.url, **given, **changed)
+            await proxy.app.reload(load_settings(environ=environ))
+            assert (await proxy.ask(headers=known)).status == code
 
 
 @pytest.mark.virtual_time
