@@ -44,6 +44,8 @@ class Query:
     place: str
     text: str
     legend: str
+    unit: str
+    """What the panel takes the values for; "" where it shows none."""
 
 
 def dashboard(file: Path) -> dict[str, Any]:
@@ -62,9 +64,10 @@ def queries(file: Path) -> Iterator[Query]:
     document = dashboard(file)
     for panel in panels(document):
         for target in panel["targets"]:
-            yield Query(f"{file.stem}: {panel['title']}", target["expr"], target["legendFormat"])
+            unit = panel["fieldConfig"]["defaults"]["unit"]
+            yield Query(f"{file.stem}: {panel['title']}", target["expr"], target["legendFormat"], unit)
     for annotation in document["annotations"]["list"]:
-        yield Query(f"{file.stem}: {annotation['name']}", annotation["expr"], annotation["titleFormat"])
+        yield Query(f"{file.stem}: {annotation['name']}", annotation["expr"], annotation["titleFormat"], "")
 
 
 def every_query() -> list[Query]:

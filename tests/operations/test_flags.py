@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -38,13 +39,19 @@ def afresh() -> Iterator[None]:
     flag_providers.let_go.set()
 
 
+async def ready(proxy: Rig, asked: flags.Flags) -> None:
+    await proxy.until(
+        lambda: asked._client is not None and asked._client.get_provider_status() is ProviderStatus.READY, seconds=5
+    )
+
+
 @asynccontextmanager
 async def flagged(name: str, **settings: str) -> AsyncIterator[Rig]:
     """A rig whose provider is ready."""
     async with rig(**settings, **provided(name)) as proxy:
         asked = proxy.app._flags
         assert asked is not None
-        await proxy.until(lambda: asked._client.get_provider_status() is ProviderStatus.READY, seconds=5)
+        await ready(proxy, asked)
         yield proxy
 
 
@@ -146,6 +153,55 @@ async def test_a_provider_that_is_never_ready_keeps_the_proxy_from_starting() ->
     async with rig(**provided("NeverReady")) as proxy:
         assert await served(proxy) == ("vertex", "primary")
         assert failures(proxy) == ["error"]
+
+
+async def test_a_provider_that_is_not_made_holds_the_start_or_is_never_asked(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flags, "MAKING_SECONDS", 0.1)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async with rig(**provided("stuck")) as proxy:
+        assert loop.time() - started < 5
+        assert await served(proxy) == ("vertex", "primary")
+        assert failures(proxy) == [], "nobody is asked"
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert "COMPLETION_PROXY_OPENFEATURE_PROVIDER: tests.flag_providers:stuck has not returned" in record.message
+        flag_providers.let_go.set()
+        await proxy.until(lambda: len(caplog.records) == 2, seconds=5)
+        assert "flags are asked from now on" in caplog.records[1].message
+        asked = proxy.app._flags
+        assert asked is not None
+        await ready(proxy, asked)
+        assert await served(proxy) == ("claude", "override")
+
+
+async def test_a_provider_that_cannot_be_made_after_all_passes_in_silence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flags, "MAKING_SECONDS", 0.1)
+    async with rig(**provided("stuck_and_broken")) as proxy:
+        flag_providers.let_go.set()
+        await proxy.until(lambda: len(caplog.records) == 2, seconds=5)
+        assert "failed: RuntimeError: no configuration; no flag is asked" in caplog.records[1].message
+        assert await served(proxy) == ("vertex", "primary")
+
+
+async def test_a_provider_that_comes_after_the_end_is_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flags, "MAKING_SECONDS", 0.1)
+    async with rig(**provided("stuck")) as proxy:
+        asked = proxy.app._flags
+    flag_providers.let_go.set()
+    for thread in threading.enumerate():
+        if thread.name == "daemon call":
+            await asyncio.to_thread(thread.join, 5)
+    await asyncio.sleep(0)
+    assert asked is not None
+    assert asked._client is None
+    assert len(caplog.records) == 1
 
 
 async def test_a_provider_is_not_let_go() -> None:

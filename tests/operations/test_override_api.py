@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +48,15 @@ async def test_an_override_needs_a_restart_or_stays_when_it_is_cleared() -> None
         answer = await proxy.ask()
         assert (answer.text, answer.served_by) == (expected("claude"), ("claude", "override"))
         assert override.pop("outlives_restart") is False
-        assert (await change(proxy, "GET"))[1] == override == (await proxy.status())["override"]
+        assert (await change(proxy, "GET"))[1] == override
+        assert (override.pop("instance"), override.pop("shadowed")) == (platform.node(), [])
+        assert override == (await proxy.status())["override"]
         assert proxy.metric("override_mode", mode="claude") == 1
         assert proxy.metric("override_percent") == 100
         assert proxy.metric("override_changes_total", source="api", change="set") == 1
         status, override = await change(proxy, "DELETE", {"actor": "bob"})
-        assert (status, override["mode"]) == (200, "auto")
+        assert (status, override["mode"], override["cleared"]["mode"]) == (200, "auto", "claude")
+        assert (await change(proxy, "DELETE"))[1]["cleared"] is None
         assert (await proxy.ask()).served_by == ("vertex", "primary")
         assert proxy.metric("override_changes_total", source="api", change="cleared") == 1
         assert proxy.metric("override_percent") == 0
@@ -138,6 +142,11 @@ async def test_a_link_changes_something(path: str) -> None:
         ({"ttl_seconds": True}, "ttl_seconds"),
         ({"percent": 0}, "percent"),
         ({"percent": 101}, "percent"),
+        ({"percent": 0.009}, "percent must be a number from 0.01 to 100"),
+        ({"reason": "a\x1b[2Jb"}, "reason must be one line of text that shows; U+001B does not"),
+        ({"reason": "a\nb"}, "U+000A"),
+        ({"actor": "ann\u202e"}, "actor must be one line of text that shows; U+202E does not"),
+        ({"actor": "a\u2028b"}, "U+2028"),
         ({"force": "yes"}, "force"),
         ({"percentage": 10}, "percentage"),
     ],
@@ -322,10 +331,14 @@ async def test_a_body_that_comes_in_pieces_is_cut_short() -> None:
 
 
 @pytest.mark.virtual_time
-@pytest.mark.parametrize("kind", ["multipart/form-data", "application/x-www-form-urlencoded; charset=nope"])
-async def test_a_form_that_cannot_be_read_is_the_proxy_s_fault(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("multipart/form-data", 415), ("application/json", 415), ("", 415), ("text/plain", 415),
+     ("application/x-www-form-urlencoded; charset=nope", 401)],
+)  # fmt: skip
+async def test_a_form_that_cannot_be_read_is_the_proxy_s_fault(kind: str, code: int) -> None:
     async with rig(ADMIN_TOKEN=TOKEN) as proxy:
-        assert (await change(proxy, "POST", data=b"mode=\xff", headers={"Content-Type": kind}))[0] == 401
+        assert (await change(proxy, "POST", data=b"mode=\xff", headers={"Content-Type": kind}))[0] == code
 
 
 @pytest.mark.virtual_time
@@ -341,7 +354,8 @@ async def test_an_override_is_lost_with_the_process_that_had_a_journal(tmp_path:
     journal = str(tmp_path / "journal")
     async with rig(ADMIN_TOKEN=TOKEN, JOURNAL_FILE=journal) as proxy:
         _, override = await change(proxy, "PUT", {**WISH, "percent": 40})
-        assert override.pop("outlives_restart") is True
+        for more in ("outlives_restart", "shadowed", "instance"):
+            assert override.pop(more) in (True, [], platform.node())
     file = tmp_path / "override.txt"
     file.write_text("vertex")
     async with rig(ADMIN_TOKEN=TOKEN, JOURNAL_FILE=journal, OVERRIDE_FILE=str(file)) as proxy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tests.rig import Rig
 
 TOKEN = "the-admin-token"
+HERE = platform.node()
 
 
 async def said(proxy: Rig, *arguments: str, **environ: str) -> tuple[int, str]:
@@ -30,7 +32,7 @@ KNOWN = {"COMPLETION_PROXY_ADMIN_TOKEN": TOKEN}
 
 async def test_an_override_cannot_be_set_shown_or_cleared_by_a_command() -> None:
     async with rig(ADMIN_TOKEN=TOKEN) as proxy:
-        assert await said(proxy, "show") == (0, "override   none: the circuits decide\n")
+        assert await said(proxy, "show") == (0, f"override   none: the circuits decide\ninstance   {HERE}\n")
         code, text = await said(
             proxy, "set", "claude", "--reason", "INC-1: empty", "--for", "1h30m", "--percent", "25", "--actor", "ann",
             **KNOWN,
@@ -59,6 +61,11 @@ async def test_the_token_is_found_nowhere_but_in_the_environment(tmp_path: Path)
         assert (await said(proxy, "clear", "--token-file", str(tmp_path / "admin_token")))[0] == 0
         code, text = await said(proxy, "clear", "--token-file", str(tmp_path / "none"))
         assert (code, "cannot be read" in text) == (2, True)
+        (tmp_path / "two").write_text(f"{TOKEN}\nanother-line\n")
+        code, text = await said(proxy, "clear", "--token-file", str(tmp_path / "two"))
+        assert (code, text) == (2, f"completion-proxy: {tmp_path / 'two'}: the token file must hold one line\n")
+        code, text = await said(proxy, "clear", COMPLETION_PROXY_ADMIN_TOKEN=f"{TOKEN}\nx")
+        assert (code, "COMPLETION_PROXY_ADMIN_TOKEN must be one line" in text, TOKEN in text) == (2, True, False)
 
 
 async def test_who_set_an_override_is_not_known() -> None:
@@ -72,7 +79,9 @@ async def test_who_set_an_override_is_not_known() -> None:
     [
         (("set", "claude"), "--reason"),
         (("set", "gemini", "--reason", "x"), "invalid choice"),
-        (("set", "claude", "--reason", "x", "--for", "soon"), "no length of time"),
+        (("set", "claude", "--reason", "x", "--for", "soon"), "--for: 'soon' is no length of time"),
+        (("set", "claude", "--reason", "x", "--for", "8d"), "--for: '8d' is not above 0 and at most 7d"),
+        (("set", "claude", "--reason", "x", "--for", "0s"), "--for: '0s' is not above 0"),
         (("set", "claude", "--reason", "x", "--percent", "many"), "--percent"),
     ],
 )
@@ -96,3 +105,34 @@ async def test_a_refusal_does_not_say_why() -> None:
         assert (code, "percent" in text) == (1, True)
     code, text = await said(proxy, "show")
     assert (code, "no proxy answers" in text) == (1, True)
+
+
+async def test_an_override_under_a_stronger_one_is_neither_shown_nor_cleared(tmp_path: Path) -> None:
+    file = tmp_path / "override"
+    async with rig(OVERRIDE_FILE=str(file), JOURNAL_FILE=str(tmp_path / "journal")) as proxy:
+        assert (await said(proxy, "set", "claude", "--reason", "INC-1", "--actor", "ann"))[0] == 0
+        file.write_text('mode = "vertex"\nreason = "a drill"')
+        await proxy.until(lambda: proxy.metric("override_mode", mode="vertex") == 1, seconds=3)
+        effect, below, where = (await said(proxy, "show"))[1].splitlines()
+        assert effect.startswith("override   vertex, from file: a drill")
+        assert below.startswith("below it   claude, from api, by ann: INC-1; until ")
+        assert where == f"instance   {HERE}"
+        code, text = await said(proxy, "clear")
+        assert code == 0
+        effect, cleared, where = text.splitlines()
+        assert effect.startswith("override   vertex, from file: a drill")
+        assert cleared.startswith("cleared    claude, from api, by ann: INC-1; until ")
+        assert cleared.endswith("; the one above is stronger and stays in force")
+        code, text = await said(proxy, "clear")
+        assert (code, "is stronger, and says vertex" in text) == (1, True)
+
+
+async def test_a_restart_undoes_what_was_cleared_and_nobody_says_so(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    async with rig(JOURNAL_FILE=str(journal)) as proxy:
+        assert "restart" not in (await said(proxy, "set", "claude", "--reason", "x"))[1]
+        journal.unlink()
+        journal.mkdir()
+        assert "a restart may bring back what was cleared" in (await said(proxy, "clear"))[1]
+    async with rig() as proxy:
+        assert "this process only" in (await said(proxy, "set", "claude", "--reason", "x"))[1]

@@ -6,16 +6,21 @@ import asyncio
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
 from proxy import events
-from proxy.admin.page import feed
+from proxy.admin.page import feed, shared
+from proxy.settings import load_settings
 from proxy.simulator import Fault
-from tests.rig import TARGET, circuit_is, fim, path, rig
+from tests.rig import TARGET, chat, circuit_is, environment, fim, path, rig
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import aiohttp
 
     from tests.rig import Rig
@@ -84,6 +89,85 @@ def test_serve_waits_for_the_page_s_library() -> None:
     script = "import sys, proxy.commands.serve; print('jinja2' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "False"
+
+
+@pytest.mark.virtual_time
+async def test_every_reader_has_the_page_rendered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def all_look(proxy: Rig) -> set[str]:
+        return {text for _, text in await asyncio.gather(*(proxy.admin("/") for _ in range(feed.READERS)))}
+
+    async with rig() as proxy:
+        snapshot = Mock(side_effect=proxy.app.status.snapshot)
+        monkeypatch.setattr(proxy.app.status, "snapshot", snapshot)
+        for _ in range(2):
+            (text,) = await all_look(proxy)
+            assert "Ready" in text
+        assert snapshot.call_count == 1
+        await asyncio.sleep(shared.SECONDS)
+        await all_look(proxy)
+        assert snapshot.call_count == 2
+        # However much happens, and however many look at each of it.
+        started = asyncio.get_running_loop().time()
+        for number in range(10):
+            await _set_override(proxy, f"INC-{number}")
+            (text,) = await all_look(proxy)
+            assert f"INC-{number} (by the admin API)" in text, "what the very next look must show"
+            assert "held" in (await proxy.admin("/?hold"))[1]
+        assert asyncio.get_running_loop().time() - started >= 9 * shared.SECONDS
+        assert snapshot.call_count == 2 + 2 * 10
+
+
+@pytest.mark.virtual_time
+async def test_a_reader_that_leaves_keeps_the_page_from_the_others() -> None:
+    async with rig() as proxy:
+        await proxy.admin("/")
+        await _set_override(proxy, "INC-1")
+        looks = [asyncio.create_task(proxy.admin("/")) for _ in range(3)]
+        await asyncio.sleep(shared.SECONDS / 2)
+        looks[0].cancel()
+        _, *others = await asyncio.gather(*looks, return_exceptions=True)
+        assert all("INC-1" in text for _, text in others)  # type: ignore[misc]
+
+
+@pytest.mark.virtual_time
+async def test_what_an_operator_gave_in_vain_is_on_no_page(tmp_path: Path) -> None:
+    file = tmp_path / "override"
+    file.write_text("cluade")
+    journal = tmp_path / "missing" / "journal"
+    now = [datetime(2026, 11, 24, 12, tzinfo=UTC)]
+    given = {"OVERRIDE_FILE": str(file), "JOURNAL_FILE": str(journal)}
+    async with rig(lambda: now[0], **given) as proxy:
+        proxy.app.reload_failed(("COMPLETION_PROXY_PORT: cannot change while running", "another"))
+        await proxy.until(lambda: bool(proxy.seen(events.JournalFailed)))
+        found = {problem["event"]: problem["problems"] for problem in (await proxy.status())["problems"]}
+        assert set(found) == {"override_rejected", "config_rejected", "journal_failed"}
+        assert found["config_rejected"] == ["COMPLETION_PROXY_PORT: cannot change while running", "another"]
+        _, text = await proxy.admin("/")
+        for words in ("&#39;cluade&#39; is no mode", "cannot change while running (and 1 more)", "cannot be written"):
+            assert words in text
+        # Mended, each is told no more.
+        journal.parent.mkdir()
+        file.write_text("claude")
+        await proxy.until(lambda: bool(proxy.seen(events.OverrideChanged)) and journal.exists())
+        await proxy.app.reload(load_settings(environ=environment(proxy.vertex.url, proxy.claude.url, **given)))
+        assert [problem["event"] for problem in (await proxy.status())["problems"]] == ["journal_failed"]
+        now[0] += timedelta(minutes=15)
+        assert (await proxy.status())["problems"] == []
+
+
+@pytest.mark.virtual_time
+async def test_a_stream_that_broke_off_looks_served() -> None:
+    async with rig() as proxy:
+        proxy.vertex.fault = Fault(cut_after_chunks=2)
+        answer = await proxy.ask(chat(stream=True))
+        assert answer.broken
+        assert "1 request, 0 % by Vertex, 0 % by Claude, 1 lost" in (await proxy.admin("/"))[1]
+
+
+async def _set_override(proxy: Rig, reason: str) -> None:
+    url = proxy.app.admin_address + "/override"
+    async with proxy.session.put(url, json={"mode": "claude", "reason": reason}) as response:
+        assert response.status == 200
 
 
 async def _connect(proxy: Rig) -> aiohttp.ClientResponse:
