@@ -99,6 +99,7 @@ class App:
             circuits=self.switchboard.circuits,
             active=self.switchboard.active,
             override=self.desk.current,
+            in_use=self.switchboard.in_use,
             clock=self._clock,
             wall_clock=wall_clock,
         )
@@ -283,7 +284,7 @@ class App:
     def _admin_runner(self) -> web.AppRunner:
         application = admin_application(self.metrics, self.status, self.journal, self.incidents, lambda: self._draining)
         gate = Gate(lambda: self._settings.admin_token, self._change_refused)
-        add_override(application, self.desk, gate, self.journal.flush)
+        add_override(application, self.desk, gate, self.journal.flush, instance=platform.node())
         add_page(
             application,
             self.status,
@@ -295,7 +296,11 @@ class App:
         )
         # A reader of the feed that has gone must free its place at once.
         return web.AppRunner(
-            application, handler_cancellation=True, access_log=None, shutdown_timeout=_STRAGGLER_SECONDS
+            application,
+            handler_cancellation=True,
+            auto_decompress=False,
+            access_log=None,
+            shutdown_timeout=_STRAGGLER_SECONDS,
         )
 
     async def _bind(self, runner: web.BaseRunner, host: str, port: int, tls: ssl.SSLContext | None) -> str:

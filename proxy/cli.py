@@ -96,10 +96,10 @@ def _override_parser(override: argparse.ArgumentParser) -> None:
 
 
 def _length(text: str) -> float:
-    from proxy.moments import parse_length
+    from proxy.override_desk import length_of
 
     try:
-        return parse_length(text).total_seconds()
+        return length_of(text).total_seconds()
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -218,12 +218,12 @@ def _actor(options: argparse.Namespace) -> str:
 
 
 def _signed(options: argparse.Namespace, run: Callable[[str | None], Coroutine[Any, Any, int]]) -> int:
-    from proxy.commands.client import admin_token
+    from proxy.commands.client import TokenUnusable, admin_token
 
     try:
         token = admin_token(options.token_file)
-    except (OSError, ValueError) as error:
-        _complain(f"{options.token_file} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}")
+    except TokenUnusable as error:
+        _complain(str(error))
         return EXIT_SETTINGS
     return _run(run(token))
 

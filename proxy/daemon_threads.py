@@ -38,6 +38,11 @@ class _DaemonThreads(Executor):
 _THREADS = _DaemonThreads()
 
 
+def on_daemon_thread(call: Callable[[], _T]) -> Future[_T]:
+    """Begin `call` on a daemon thread of its own; whoever has no event loop yet may wait for what comes of it."""
+    return _THREADS.submit(call)
+
+
 async def in_daemon_thread(call: Callable[[], _T]) -> _T:
     """Like asyncio.to_thread, on a daemon thread of its own."""
     return await asyncio.get_running_loop().run_in_executor(_THREADS, call)

@@ -192,6 +192,11 @@ class OverrideExpiring:
 
 
 @dataclass(frozen=True, slots=True)
+class OverrideFileRead:
+    """The override file says another thing that can be understood, or is gone: an `OverrideRejected` before is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class OverrideRejected:
     """The override file could not be understood; what was in force before still is."""
 
@@ -358,6 +363,7 @@ Event = (
     | ProbeSkipped
     | OverrideChanged
     | OverrideExpiring
+    | OverrideFileRead
     | OverrideRejected
     | FlagFailed
     | ChangeRefused

@@ -2,18 +2,22 @@
 
 Weaker than every override: a flag is asked only for callers that none holds for. A provider of flags is another party's
 code with a service behind it, and a completion waits for it: whatever is wrong with it, and whatever takes longer than
-5 ms, means `auto`. The SDK is imported only where a provider is set.
+5 ms, means `auto`. So does one that is still being made: the start waits a second for it, and it is taken when it
+comes. The SDK is imported only where a provider is set.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import threading
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from proxy.daemon_threads import on_daemon_thread
 from proxy.events import FlagFailed, FlagFailure
 from proxy.override import OverrideMode
 from proxy.routing import preferring
@@ -21,6 +25,7 @@ from proxy.settings_types import variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+    from concurrent.futures import Future
 
     from openfeature.client import OpenFeatureClient
     from openfeature.flag_evaluation import FlagEvaluationDetails
@@ -35,8 +40,11 @@ THREADS = 4
 """Which a provider without async methods is asked in; one that hangs costs a thread each time, until all hang."""
 ABANDONED_KEPT = 64
 """Calls of an async provider that outlast their cancellation; with so many nobody is asked any more."""
+MAKING_SECONDS = 1.0
+"""How long the start waits for the provider to be made."""
 _DOMAIN = "completion-proxy"
 
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -49,30 +57,54 @@ class Flags:
     """The flags of one process."""
 
     def __init__(self, factory: str, order: Sequence[str], emit: Callable[[Event], None]) -> None:
-        """`factory` is `package.module:callable`, which gives an OpenFeature provider. Raises FlagsUnavailable."""
+        """`factory` is `package.module:callable`, which gives an OpenFeature provider. Raises FlagsUnavailable.
+
+        Must be called on the loop that serves.
+        """
+        self._order = tuple(order)
+        self._emit = emit
+        self._where = f"{variable('openfeature_provider')}: {factory}"
+        self._client: OpenFeatureClient | None = None
+        self._threads: _Threads | None = None
+        self._abandoned: set[asyncio.Task[Any]] = set()
+        self._stopped = False
+        # A traceback for each request, with whatever the provider says in it; `flag_failed` tells of it, and seldom.
+        logging.getLogger("openfeature").setLevel(logging.CRITICAL)
+        loop = asyncio.get_running_loop()
+        making = on_daemon_thread(partial(_made_by, factory, self._where))
+        try:
+            self._take(making.result(MAKING_SECONDS))
+        except TimeoutError:
+            _log.warning("%s has not returned within %g s: no flag is asked until it does", self._where, MAKING_SECONDS)
+            making.add_done_callback(partial(_tell, loop, self._take_late))
+
+    def _take(self, provider: Any) -> None:
+        """Ask this provider from now on."""
         from openfeature import api
         from openfeature.provider import AbstractProvider
 
-        provider = _made_by(factory)
-        if not hasattr(provider, "resolve_string_details"):
-            raise FlagsUnavailable(f"{variable('openfeature_provider')}: {factory} gives no OpenFeature provider")
-        self._order = tuple(order)
-        self._emit = emit
         own = getattr(type(provider), "resolve_string_details_async", None)
         answers_on_the_loop = own not in (None, AbstractProvider.resolve_string_details_async)
         self._threads = None if answers_on_the_loop else _Threads()
-        self._abandoned: set[asyncio.Task[Any]] = set()
-        # A traceback for each request, with whatever the provider says in it; `flag_failed` tells of it, and seldom.
-        logging.getLogger("openfeature").setLevel(logging.CRITICAL)
         # Its initialization runs in a thread of the SDK; until that is done the SDK says that it is not ready.
         api.set_provider(provider, _DOMAIN)
-        self._client: OpenFeatureClient = api.get_client(_DOMAIN)
+        self._client = api.get_client(_DOMAIN)
+
+    def _take_late(self, making: Future[Any]) -> None:
+        if self._stopped:
+            return
+        if (error := making.exception()) is not None:
+            _log.error("%s; no flag is asked: mend it, and restart", error)
+            return
+        self._take(making.result())
+        _log.warning("%s has returned: flags are asked from now on", self._where)
 
     def stop(self) -> None:
         """Let the provider go; its shutdown runs in a thread of the SDK."""
         from openfeature import api
         from openfeature.provider.no_op_provider import NoOpProvider
 
+        self._stopped = True
         api.set_provider(NoOpProvider(), _DOMAIN)
 
     async def plan(self, call: Call, plan: Plan) -> Plan:
@@ -84,8 +116,10 @@ class Flags:
         return plan if mode is OverrideMode.AUTO else preferring(self._order, mode, pinned=False)
 
     async def _mode(self, call: Call) -> OverrideMode:
+        if self._client is None:
+            return OverrideMode.AUTO
         try:
-            details = await self._in_time(self._details(call))
+            details = await self._in_time(self._details(self._client, call))
         except TimeoutError:
             return self._failed(FlagFailure.TIMEOUT)
         except _AllHang:
@@ -99,7 +133,7 @@ class Flags:
         except ValueError:
             return self._failed(FlagFailure.INVALID)
 
-    async def _details(self, call: Call) -> FlagEvaluationDetails[str]:
+    async def _details(self, client: OpenFeatureClient, call: Call) -> FlagEvaluationDetails[str]:
         from openfeature.evaluation_context import EvaluationContext
 
         caller = call.caller
@@ -107,8 +141,8 @@ class Flags:
         actor = caller.actor or caller.key.hex()
         context = EvaluationContext(actor, {"actor": actor, "model": call.route.model})
         if self._threads is None:
-            return await self._client.get_string_details_async(FLAG, OverrideMode.AUTO.value, context)
-        return await self._threads.run(lambda: self._client.get_string_details(FLAG, OverrideMode.AUTO.value, context))
+            return await client.get_string_details_async(FLAG, OverrideMode.AUTO.value, context)
+        return await self._threads.run(lambda: client.get_string_details(FLAG, OverrideMode.AUTO.value, context))
 
     async def _in_time(self, work: Coroutine[Any, Any, _T]) -> _T:
         """What `work` gives within the limit. Raises TimeoutError, or _AllHang where too many did not even end.
@@ -142,17 +176,25 @@ class Flags:
         return OverrideMode.AUTO
 
 
-def _made_by(factory: str) -> Any:
+def _made_by(factory: str, where: str) -> Any:
     module, _, name = factory.partition(":")
-    where = f"{variable('openfeature_provider')}: {factory}"
     try:
         make = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise FlagsUnavailable(f"{where} cannot be imported: {error}") from error
     try:
-        return make()
+        provider = make()
     except Exception as error:
         raise FlagsUnavailable(f"{where} failed: {type(error).__name__}: {error}") from error
+    if not hasattr(provider, "resolve_string_details"):
+        raise FlagsUnavailable(f"{where} gives no OpenFeature provider")
+    return provider
+
+
+def _tell(loop: asyncio.AbstractEventLoop, take: Callable[[Future[Any]], None], making: Future[Any]) -> None:
+    # RuntimeError: the proxy has ended meanwhile.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(take, making)
 
 
 class _AllHang(Exception):

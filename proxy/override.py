@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 WARNING_BEFORE = timedelta(minutes=5)
 """How long before its end an override in force is told of."""
+LEAST_PERCENT = 0.01
+"""The least share of callers that there is: one part in `_PARTS`."""
+_PARTS = 10_000
 
 
 class OverrideMode(StrEnum):
@@ -58,7 +61,7 @@ class Override:
 
         Sticky, and the same on every replica; a larger share contains the smaller one.
         """
-        return zlib.crc32(key) % 10_000 < round(self.percent * 100)
+        return zlib.crc32(key) % _PARTS < round(self.percent / 100 * _PARTS)
 
 
 NO_OVERRIDE = Override(OverrideMode.AUTO, OverrideSource.NONE)
@@ -108,6 +111,11 @@ class OverrideBoard:
                 if (override := self._by_source.get(source)) is not None and override.in_force(wall_now):
                     return override
         return NO_OVERRIDE
+
+    def below(self, wall_now: datetime) -> list[Override]:
+        """What would be in effect without those that are stronger, the stronger first; not the one in effect."""
+        held = [self._by_source[source] for source in OverrideSource if source in self._by_source]
+        return [override for override in held if override.in_force(wall_now)][1:]
 
     def set(self, source: OverrideSource, override: Override | None, actor: str | None = None) -> None:
         """Take what `source` says, or None when it says nothing any more; `actor` took it away, where that was said."""

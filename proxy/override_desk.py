@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from proxy.events import OverrideChange, OverrideChanged, OverrideExpiring, OverrideRejected
+from proxy.events import OverrideChange, OverrideChanged, OverrideExpiring, OverrideFileRead, OverrideRejected
+from proxy.moments import parse_length
 from proxy.override import NO_OVERRIDE, Override, OverrideBoard, OverrideMode, OverrideSource
 from proxy.override_file import OverrideFile
 from proxy.settings_types import variable
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 DEFAULT_LENGTH = timedelta(hours=2)
 """How long an override of the API holds where nothing is said: a forgotten one must end by itself."""
 LONGEST = timedelta(days=7)
+
+
+def length_of(text: str) -> timedelta:
+    """For how long an override is to hold, as people write it. Raises ValueError that says what to write."""
+    length = parse_length(text)
+    if not timedelta() < length <= LONGEST:
+        raise ValueError(f"{text.strip()[:20]!r} is not above 0 and at most {LONGEST.days}d")
+    return length
 
 
 class OverrideRefused(Exception):
@@ -52,6 +61,10 @@ class OverrideDesk:
         """The override in effect now."""
         return self._board.current(self._wall_clock())
 
+    def shadowed(self) -> list[Override]:
+        """Those that would be in effect if it were not for a stronger one, the stronger first."""
+        return self._board.below(self._wall_clock())
+
     def poll(self) -> None:
         """Notice what time alone changes."""
         self._board.poll(self._wall_clock())
@@ -62,7 +75,12 @@ class OverrideDesk:
             self._tell(self.current(), NO_OVERRIDE, None)
         if self._file is None:
             return None
-        return OverrideFile(self._file, self._take_file, lambda problem: self._emit(OverrideRejected(problem)))
+        return OverrideFile(
+            self._file,
+            self._take_file,
+            lambda problem: self._emit(OverrideRejected(problem)),
+            on_read=lambda: self._emit(OverrideFileRead()),
+        )
 
     def set(
         self,
@@ -89,14 +107,21 @@ class OverrideDesk:
         self._board.set(OverrideSource.API, override)
         return override
 
-    def clear(self, actor: str | None) -> Override:
-        """Take away the override of the API; returns the one in effect now.
+    def clear(self, actor: str | None) -> Override | None:
+        """Take away the override of the API, one that a stronger one shadows too; returns it, None where there is none.
 
-        Raises OverrideRefused where another source's is in effect, which the API cannot take away.
+        Raises OverrideRefused where there is none and another source's is in effect, which the API cannot take away.
         """
-        self._refuse_the_weaker()
+        shadowed = next((one for one in self.shadowed() if one.source is OverrideSource.API), None)
+        if shadowed is None:
+            self._refuse_the_weaker()
+        before = shadowed or self.current()
         self._board.set(OverrideSource.API, None, actor)
-        return self.current()
+        if shadowed is not None:
+            # Nothing else is in effect now, but a restart must know of it.
+            now = self._wall_clock().timestamp()
+            self._emit(OverrideChanged(now, self.current(), shadowed, OverrideChange.CLEARED, actor))
+        return before if before.source is OverrideSource.API else None
 
     def restore(self, override: Override) -> None:
         """Put back what an earlier process held; one that has ended since is as none."""

@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from proxy.daemon_threads import in_daemon_thread
-from proxy.override import Override, OverrideMode, OverrideSource
+from proxy.override import LEAST_PERCENT, Override, OverrideMode, OverrideSource
+from proxy.printable import unprintable
 
 _MAX_FILE_BYTES = 65_536
 _KEYS = ("mode", "reason", "actor", "expires_at", "percent")
@@ -56,6 +57,8 @@ def _override_of(table: Mapping[str, object]) -> Override:
     percent = table.get("percent", 100)
     if not isinstance(percent, int | float) or isinstance(percent, bool) or not 0 <= percent <= 100:
         raise OverrideFileError("percent must be a number from 0 to 100")
+    if 0 < percent < LEAST_PERCENT:
+        raise OverrideFileError(f"percent must be 0 or at least {LEAST_PERCENT:g}: a smaller share holds nobody")
     return Override(
         mode=mode,
         source=OverrideSource.FILE,
@@ -77,7 +80,10 @@ def _text(table: Mapping[str, object], key: str) -> str | None:
     value = table.get(key)
     if value is not None and not isinstance(value, str):
         raise OverrideFileError(f"{key} must be a string")
-    return (value or "").strip() or None
+    text = (value or "").strip()
+    if (sign := unprintable(text)) is not None:
+        raise OverrideFileError(f"{key} must be one line of text that shows; {sign} does not")
+    return text or None
 
 
 def _moment(value: object) -> datetime:
@@ -148,7 +154,8 @@ class OverrideFile:
     """Watches one file and reports what it says.
 
     `on_change` gets the override, or None when the file is gone. `on_error` gets one message for each content that
-    cannot be used; the last good override stays in force then. Neither is called again for what has not changed.
+    cannot be used; the last good override stays in force then. `on_read` is called first for each that can be, and when
+    the file is gone. None is called again for what has not changed.
     A change applies after at most two `interval`s, in seconds.
     """
 
@@ -158,12 +165,14 @@ class OverrideFile:
         on_change: Callable[[Override | None], None],
         on_error: Callable[[str], None],
         *,
+        on_read: Callable[[], None] = lambda: None,
         interval: float = 0.25,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._path = path
         self._on_change = on_change
         self._on_error = on_error
+        self._on_read = on_read
         self._interval = interval
         self._sleep = sleep
         self._settled: _Sight | None = None
@@ -202,7 +211,7 @@ class OverrideFile:
         self._settled = sight
         match sight:
             case _Missing():
-                self._change(None)
+                self._take(None)
             case _Unreadable(why):
                 self._complain(f"it cannot be read: {why}")
             case _Content(text):
@@ -211,9 +220,10 @@ class OverrideFile:
                 except OverrideFileError as error:
                     self._complain(str(error))
                 else:
-                    self._change(override)
+                    self._take(override)
 
-    def _change(self, override: Override | None) -> None:
+    def _take(self, override: Override | None) -> None:
+        self._on_read()
         if override != self._override:
             self._override = override
             self._on_change(override)

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from health.circuits import OVERFLOW
 from health.outcome import OutcomeKind
 from health.transitions import CircuitState
-from proxy.events import Probed, ProbesEnded, ProbeSkipped, Switch, ThresholdsSet
+from proxy.events import (
+    ConfigReloaded,
+    JournalFailed,
+    OverrideFileRead,
+    OverrideRejected,
+    Probed,
+    ProbesEnded,
+    ProbeSkipped,
+    Switch,
+    ThresholdsSet,
+)
 from proxy.history.entries import switch_entry
 from proxy.history.evidence import evidence, thresholds
 from proxy.moments import rfc3339, rfc3339_of
 from proxy.override import entry as override_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from datetime import datetime
 
     from health.breaker import CircuitBreaker
@@ -25,6 +37,14 @@ if TYPE_CHECKING:
     from proxy.routing import ActiveUpstreams
 
 _SWITCHES_KEPT = 100
+_JOURNAL_FAILED_SECONDS = 900.0
+"""How long a failure of the journal's file is told of. One that lasts is told anew with every try, seconds apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    at: datetime
+    problems: tuple[str, ...]
 
 
 class Status:
@@ -37,13 +57,16 @@ class Status:
         circuits: Circuits,
         active: ActiveUpstreams,
         override: Callable[[], Override],
+        in_use: Callable[[str], Collection[str]],
         clock: Callable[[], float],
         wall_clock: Callable[[], datetime],
     ) -> None:
+        """`in_use(upstream)` names the models of the circuits of `upstream` that calls go to now."""
         self._version = version
         self._circuits = circuits
         self._active = active
         self._override = override
+        self._in_use = in_use
         self._clock = clock
         self._wall_clock = wall_clock
         self._started_at = wall_clock()
@@ -53,6 +76,7 @@ class Status:
         self._next_probes: dict[tuple[str, str], NextProbe] = {}
         self._thresholds: dict[str, Any] = {}
         self._skipped: Counter[tuple[str, str]] = Counter()
+        self._problems: dict[str, _Problem] = {}
 
     def __call__(self, event: Event) -> None:
         """Remember what the snapshot shows."""
@@ -72,6 +96,22 @@ class Status:
         elif isinstance(event, ProbesEnded):
             self._probes.clear()
             self._failed_probes.clear()
+        else:
+            self._operation(event)
+
+    def _operation(self, event: Event) -> None:
+        """What was given to the proxy and not taken, or not taken down."""
+        match event:
+            case OverrideRejected(problem=problem):
+                self._problems["override_rejected"] = _Problem(self._wall_clock(), (problem,))
+            case OverrideFileRead():
+                self._problems.pop("override_rejected", None)
+            case ConfigReloaded(problems=()):
+                self._problems.pop("config_rejected", None)
+            case ConfigReloaded(problems=problems):
+                self._problems["config_rejected"] = _Problem(self._wall_clock(), problems)
+            case JournalFailed(problem=problem):
+                self._problems["journal_failed"] = _Problem(self._wall_clock(), (problem,))
 
     def snapshot(self) -> dict[str, Any]:
         """The value of /status.json; times are RFC 3339 in UTC."""
@@ -80,6 +120,7 @@ class Status:
             "started_at": rfc3339(self._started_at),
             "thresholds": self._thresholds,
             "override": override_entry(self._override()),
+            "problems": self._problem_entries(),
             "circuits": self._circuit_entries(),
             "probes": [self._probe_entry(probed) for probed in self._probes.values()],
             "active": [
@@ -99,6 +140,7 @@ class Status:
         now = self._clock()
         # The circuits live on a monotonic clock; people read the wall's.
         to_wall = self._wall_clock().timestamp() - now
+        in_use = {name: self._in_use(name) for name in {name for name, _, _ in self._circuits}}
         entries = []
         for upstream, model, circuit in self._circuits:
             counts = circuit.counts(now)
@@ -106,6 +148,7 @@ class Status:
                 {
                     "upstream": upstream,
                     "model": model,
+                    "in_use": model == OVERFLOW or model in in_use[upstream],
                     "state": circuit.circuit_state,
                     "reason": circuit.trip_reason,
                     "since": rfc3339_of(circuit.since + to_wall),
@@ -120,6 +163,15 @@ class Status:
                 }
             )
         return entries
+
+    def _problem_entries(self) -> list[dict[str, Any]]:
+        """What an operator must mend, by the log's word for it; `at` is when it was last seen."""
+        now = self._wall_clock()
+        return [
+            {"event": event, "at": rfc3339(problem.at), "problems": list(problem.problems)}
+            for event, problem in self._problems.items()
+            if event != "journal_failed" or (now - problem.at).total_seconds() < _JOURNAL_FAILED_SECONDS
+        ]
 
     def _probe_entry(self, probed: Probed) -> dict[str, Any]:
         result = probed.result

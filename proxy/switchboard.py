@@ -99,16 +99,20 @@ class Switchboard:
 
         One whose opening is over counts while its probes say down: without traffic it stays half-open, dead or not.
         """
-        # After a reload a backup model may be no longer used. The present one counts before any model is asked for.
-        models = ("", *(one.model for one in self.active))
-        reachable = {self._upstreams[upstream].circuit_model(model) for model in models}
+        in_use = self.in_use(upstream)
         to_wall = time.time() - self._clock()
         return [
             f"the circuit of {name}/{model} is {circuit.judged_state.replace('_', '-')} ({circuit.trip_reason}) "
             f"since {rfc3339_of(circuit.since + to_wall)}"
             for name, model, circuit in self.circuits
-            if name == upstream and model in reachable and self._is_dead(name, model, circuit)
+            if name == upstream and model in in_use and self._is_dead(name, model, circuit)
         ]
+
+    def in_use(self, upstream: str) -> set[str]:
+        """The models of the circuits of `upstream` that calls go to now: after a reload a backup model may be not."""
+        # The present backup model counts before any model is asked for.
+        models = ("", *(one.model for one in self.active))
+        return {self._upstreams[upstream].circuit_model(model) for model in models}
 
     def _is_dead(self, upstream: str, model: str, circuit: CircuitBreaker) -> bool:
         if circuit.judged_state is CircuitState.HALF_OPEN:

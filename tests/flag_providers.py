@@ -110,6 +110,18 @@ class NeverReady(Synchronous):
         let_go.wait(20)
 
 
+def stuck() -> InMemoryProvider:
+    """Is not made until it is let go."""
+    let_go.wait(20)
+    return to_claude()
+
+
+def stuck_and_broken() -> Any:
+    """Nor can it be."""
+    let_go.wait(20)
+    raise RuntimeError("no configuration")
+
+
 def broken() -> Any:
     """Cannot be made."""
     raise RuntimeError("no configuration")

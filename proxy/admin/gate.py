@@ -42,9 +42,16 @@ class Gate:
 
     def refusal(self, request: web.Request, presented: str | None = None) -> web.Response | None:
         """The answer to a change that is not allowed, else None. `presented` is a token that came in a form."""
+        return self.foreign(request) or self._unsigned(request, presented)
+
+    def foreign(self, request: web.Request) -> web.Response | None:
+        """The answer to a change that comes from another site, else None: before anything of it is read."""
         if (why := self._foreign(request)) is not None:
             self._on_refusal(403, why)
             return error(403, why)
+        return None
+
+    def _unsigned(self, request: web.Request, presented: str | None) -> web.Response | None:
         token = self._token()
         if token is None:
             return None

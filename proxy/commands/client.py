@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from proxy.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -19,19 +21,43 @@ class NoAnswer(Exception):
     """The admin listener cannot be asked, or said no. The message is for people and says what to change."""
 
 
+class TokenUnusable(Exception):
+    """The admin token cannot be had. The message is for people and names the place."""
+
+
 def admin_token(file: Path | None) -> str | None:
-    """The token for changes: in `file`, else where the proxy of this environment has it. Raises OSError, ValueError."""
-    if file is not None:
-        return file.read_text("utf-8-sig").strip() or None
+    """The token for changes: in `file`, else where the proxy of this environment has it.
+
+    Raises TokenUnusable where what stands there can be no token.
+    """
+    if file is None:
+        return _token_of_the_environment()
+    try:
+        token = file.read_text("utf-8-sig").strip()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise TokenUnusable(f"{file} cannot be read: {why}") from error
+    return _checked(token, f"{file}: the token file must hold one line")
+
+
+def _token_of_the_environment() -> str | None:
     from proxy.settings import Settings
     from proxy.settings_sources import from_secrets
     from proxy.settings_types import variable
 
-    if token := os.environ.get(variable("admin_token"), "").strip():
-        return token
+    name = variable("admin_token")
+    if token := os.environ.get(name, "").strip():
+        return _checked(token, f"{name} must be one line")
     if directory := os.environ.get(variable("secrets_dir"), "").strip():
         fields = {"admin_token": Settings.model_fields["admin_token"]}
         token = str(from_secrets(directory, variable("secrets_dir"), fields).values.get("admin_token", "")).strip()
+    return _checked(token, f"{name} in {directory} must be one line")
+
+
+def _checked(token: str, otherwise: str) -> str | None:
+    """A token that can stand in a header. Its text is never shown."""
+    if not token.isprintable():
+        raise TokenUnusable(otherwise)
     return token or None
 
 
@@ -53,7 +79,7 @@ async def ask(
             f"no proxy answers at {url} ({type(error).__name__}); is it running, and is --url its admin listener?"
         ) from error
     if status >= 400:
-        raise NoAnswer(_refusal(status, answer))
+        raise NoAnswer(printable(_refusal(status, answer)))
     return answer
 
 

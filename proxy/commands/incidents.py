@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.commands.client import NoAnswer, ask
 from proxy.moments import in_words
+from proxy.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,17 +43,18 @@ async def show_incidents(
         say("no incidents\n")
         return 0
     if markdown:
-        say("\n".join(_draft(incidents[-1], entries)) + "\n")
+        say("".join(f"{printable(line)}\n" for line in _draft(incidents[-1], entries)))
     else:
-        say("".join(f"{_line(incident)}\n" for incident in reversed(incidents)))
+        say("".join(f"{printable(_line(incident))}\n" for incident in reversed(incidents)))
     return 0
 
 
 def _line(incident: Mapping[str, Any]) -> str:
     to = incident["to"] or "nobody"
+    models = ", ".join(incident["models"]) or "no model"
     return (
         f"{incident['id']}  {_length(incident)}  {incident['from']} to {to} ({incident['trigger']['reason']}), "
-        f"{_models(incident)}: {incident['requests_repaired']} repaired, {incident['requests_lost']} lost, "
+        f"{models}: {incident['requests_repaired']} repaired, {incident['requests_lost']} lost, "
         f"{incident['requests_served_by_backup']} served by the backup"
     )
 
@@ -87,7 +89,7 @@ def _draft(incident: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) ->
     yield ""
     yield "## Timeline (UTC)"
     yield ""
-    story = [(entry["at"], _told(entry)) for entry in _story(incident, entries)]
+    story = [(entry["at"], _told_of(entry)) for entry in _story(incident, entries)]
     if incident["first_bad_answer_at"] is not None:
         story.append((incident["first_bad_answer_at"], f"first bad answer of {incident['from']}"))
     for at, told in sorted(story, key=lambda one: one[0]):
@@ -101,13 +103,14 @@ def _draft(incident: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) ->
 
 
 def _summary(incident: Mapping[str, Any]) -> str:
-    end = {
+    ends = {
         None: "It is not over.",
         "return": f"Traffic returned after {_length(incident)}.",
         "quiet": f"It went quiet after {_length(incident)}: nothing more was lost, or nobody asked any more.",
         "override": f"An override moved the traffic back after {_length(incident)}.",
         "restart": f"The process was restarted after {_length(incident)}, while it was still on.",
-    }[incident["ended_by"]]
+    }
+    end = ends.get(incident["ended_by"], f"It ended after {_length(incident)}.")
     lost = incident["requests_lost"]
     harm = "No request was lost." if not lost else f"{lost} request{'s were' if lost > 1 else ' was'} lost."
     by = "" if incident["to"] is None else f" {incident['to'].capitalize()} answered in its place."
@@ -161,6 +164,14 @@ def _story(incident: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) ->
     ]
 
 
+def _told_of(entry: Mapping[str, Any]) -> str:
+    try:
+        return _told(entry)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # Another version wrote it, or a hand: one line that lacks something must not cost the draft.
+        return f"{_plain(entry['event'])} (the journal has no more of it)"
+
+
 def _told(entry: Mapping[str, Any]) -> str:
     match entry["event"]:
         case "switch":
@@ -178,10 +189,14 @@ def _told(entry: Mapping[str, Any]) -> str:
             return f"probes of {probed} say {entry['verdict']}: {entry['result']}{detail}"
         case "override":
             return _told_override(entry)
+        case "config" if entry["problems"]:
+            return f"settings read anew and refused: {'; '.join(map(_plain, entry['problems']))}"
+        case "config":
+            return "settings read anew and in force"
         case "override_expiring":
             return f"the override ends soon, at {_clock(entry['override']['expires_at'])}"
         case other:
-            return str(other).replace("_", " ")
+            return _plain(other.replace("_", " "))
 
 
 def _told_override(entry: Mapping[str, Any]) -> str:

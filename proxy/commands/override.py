@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.commands.client import NoAnswer, ask
 from proxy.moments import in_words
+from proxy.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 async def show_override(url: str, say: Callable[[str], None], complain: Callable[[str], None]) -> int:
@@ -37,20 +38,40 @@ async def _do(say: Callable[[str], None], complain: Callable[[str], None], url: 
     except NoAnswer as failure:
         complain(str(failure))
         return 1
-    say(f"{in_a_line(override)}\n")
+    for line in _lines(override):
+        say(f"{printable(line)}\n")
     if override.get("outlives_restart") is False:
-        say("           this process only, and until it ends: it is in no journal's file (JOURNAL_FILE)\n")
+        say(f"           {_undone(override)}\n")
     return 0
 
 
-def in_a_line(override: Mapping[str, Any]) -> str:
+def _undone(override: Mapping[str, Any]) -> str:
+    """What a restart does to a change that the journal has not in its file."""
+    if override.get("cleared") is not None:
+        return "the journal's file (JOURNAL_FILE) does not know of it: a restart may bring back what was cleared"
+    return "this process only, and until it ends: it is in no journal's file (JOURNAL_FILE)"
+
+
+def _lines(override: Mapping[str, Any]) -> Iterator[str]:
+    """What a running proxy says of its override: the one in effect, those under it, and whose proxy it is."""
+    yield in_a_line(override)
+    if (cleared := override.get("cleared")) is not None and override["mode"] != "auto":
+        yield f"{in_a_line(cleared, 'cleared')}; the one above is stronger and stays in force"
+    for below in override.get("shadowed", ()):
+        yield f"{in_a_line(below, 'below it')}; it comes to be in force when the one above ends"
+    if instance := override.get("instance"):
+        yield f"instance   {instance}"
+
+
+def in_a_line(override: Mapping[str, Any], word: str = "override") -> str:
     """An override as `GET /override` gives it, for people."""
     if override["mode"] == "auto":
-        return "override   none: the circuits decide"
+        return f"{word:<11}none: the circuits decide"
     share = f" for {override['percent']:g}% of the callers" if override["percent"] < 100 else ""
     who = f", by {override['actor']}" if override["actor"] else ""
     why = f": {override['reason']}" if override["reason"] else ""
-    return f"override   {override['mode']}{share}, from {override['source']}{who}{why}{_until(override['expires_at'])}"
+    until = _until(override["expires_at"])
+    return f"{word:<11}{override['mode']}{share}, from {override['source']}{who}{why}{until}"
 
 
 def _until(expires_at: str | None) -> str:

@@ -11,6 +11,7 @@ import structlog
 
 from proxy.app import App
 from proxy.flags import FlagsUnavailable
+from proxy.log_writer import close_all
 from proxy.reload import ReloadRefused
 from proxy.settings import SettingsError, load_settings
 
@@ -25,7 +26,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 async def serve(settings: Settings, config: Path | None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code: 0 after draining, 1 where an address cannot be had.
 
-    A second signal ends the process at once. SIGHUP reads `config` and the secrets anew.
+    A second signal ends the process at once, but for the log's last lines. SIGHUP reads `config` and the secrets anew.
     """
     log = structlog.get_logger()
     loop = asyncio.get_running_loop()
@@ -34,6 +35,7 @@ async def serve(settings: Settings, config: Path | None) -> int:
 
     def stop() -> None:
         if asked_to_stop.is_set():
+            close_all()
             os._exit(1)
         asked_to_stop.set()
 

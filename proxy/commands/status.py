@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.commands.client import NoAnswer, ask
 from proxy.commands.override import in_a_line
+from proxy.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ async def show_status(url: str, say: Callable[[str], None], complain: Callable[[
     except NoAnswer as failure:
         complain(str(failure))
         return 1
-    say(json.dumps(status, indent=2) + "\n" if as_json else "\n".join(_lines(status)) + "\n")
+    say(json.dumps(status, indent=2) + "\n" if as_json else "".join(f"{printable(line)}\n" for line in _lines(status)))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from health.outcome import OutcomeKind
@@ -11,6 +12,8 @@ from proxy.moments import rfc3339_of
 from proxy.override import entry as override_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from proxy.events import Event
 
 
@@ -97,3 +100,57 @@ def _probe(event: events.Probed) -> dict[str, Any]:
         "verdict": result.verdict,
         "seconds": round(result.duration, 4),
     }
+
+
+def is_sound(entry: Mapping[str, Any]) -> bool:
+    """Whether it is an entry of ours, as a line of a file may not be that somebody has edited."""
+    sound = _is_moment(entry.get("at")) and isinstance(entry.get("event"), str)
+    return sound and (entry["event"] != "incident" or _is_incident(entry))
+
+
+def _is_incident(entry: Mapping[str, Any]) -> bool:
+    """Whether it has all that is shown of an incident, each in its kind."""
+    trigger, tokens, models = entry.get("trigger"), entry.get("tokens"), entry.get("models")
+    counts = ("switches", "requests_repaired", "requests_lost", "requests_served_by_backup")
+    lengths = ("seconds_to_detect", "seconds_away", "seconds_to_return")
+    return (
+        all(isinstance(entry.get(key), str) for key in ("id", "from"))
+        and _is_moment(entry.get("began_at"))
+        and all(key in entry and (entry[key] is None or _is_moment(entry[key])) for key in _MOMENTS)
+        and all(key in entry and isinstance(entry[key], str | None) for key in ("to", "ended_by"))
+        and all(key in entry and isinstance(entry[key], int | float | None) for key in lengths)
+        and all(isinstance(entry.get(key), int) for key in counts)
+        and isinstance(models, list)
+        and all(isinstance(model, str) for model in models)
+        and isinstance(tokens, dict)
+        and all(isinstance(tokens.get(key), int) for key in ("input", "output"))
+        and isinstance(trigger, dict)
+        and _is_trigger(trigger)
+    )
+
+
+_MOMENTS = ("ended_at", "first_bad_answer_at")
+
+
+def _is_trigger(trigger: Mapping[str, Any]) -> bool:
+    override, evidence = trigger.get("override"), trigger.get("evidence")
+    return (
+        isinstance(trigger.get("reason"), str)
+        and {"override", "evidence"} <= trigger.keys()
+        and isinstance(evidence, dict | None)
+        and (override is None or (isinstance(override, dict) and _is_override(override)))
+    )
+
+
+def _is_override(override: Mapping[str, Any]) -> bool:
+    return all(isinstance(override.get(key), str) for key in ("mode", "source")) and all(
+        key in override and isinstance(override[key], str | None) for key in ("reason", "actor")
+    )
+
+
+def _is_moment(value: object) -> bool:
+    """Whether it is a moment that another can be compared with."""
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False

@@ -10,15 +10,16 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from proxy.daemon_threads import in_daemon_thread
 from proxy.events import JournalFailed, OverrideChange
 from proxy.history.entries import entry_of, is_verdict
-from proxy.history.journal_file import JournalFile, lines_of
-from proxy.override import Override, OverrideMode, OverrideSource
+from proxy.history.journal_file import Found, JournalFile, lines_of
+from proxy.override import LEAST_PERCENT, Override, OverrideMode, OverrideSource
+from proxy.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +46,7 @@ class Journal:
         self._unwritten: deque[Mapping[str, Any]] = deque(maxlen=_UNWRITTEN_KEPT)
         self._something_to_write = asyncio.Event()
         self._writing: asyncio.Task[bool] | None = None
-        self.earlier: list[dict[str, Any]] = []
-        """What the file held at the start."""
+        self._found = Found()
 
     def __call__(self, event: Event) -> None:
         """Remember an event that an operator would look for later."""
@@ -65,16 +65,23 @@ class Journal:
         """Everything remembered, the oldest first."""
         return list(self._entries)
 
+    @property
+    def earlier(self) -> list[dict[str, Any]]:
+        """What the file held at the start, the oldest first."""
+        return self._found.entries
+
     def last_override(self) -> Override | None:
-        """The override of the API that the file's last word on it leaves; None where it was taken away."""
-        for entry in reversed(self.earlier):
-            if entry["event"] == "override":
-                with contextlib.suppress(KeyError, TypeError, ValueError):
-                    if entry["override"]["source"] == OverrideSource.API:
-                        return _override(entry["override"])
-                    if entry["before"]["source"] == OverrideSource.API:
-                        # Under a stronger one that was set it is still there.
-                        return _override(entry["before"]) if entry["change"] == OverrideChange.SET else None
+        """The override of the API that the file's last word on it leaves; None where it was taken away.
+
+        Nor is there one where that word cannot be read: an older one must never come back. The hub is told of it.
+        """
+        entry = self._found.last_override
+        try:
+            if not self._found.last_override_broken:
+                return None if entry is None else _left_by(entry)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            pass
+        self._emit(JournalFailed(f"{self._path}: its last override cannot be read, and is not in force: set it anew"))
         return None
 
     async def start(self) -> None:
@@ -83,11 +90,11 @@ class Journal:
             return
         try:
             async with asyncio.timeout(_READ_SECONDS):
-                self.earlier, broken = await in_daemon_thread(partial(self._file.read, KEPT))
+                self._found = await in_daemon_thread(partial(self._file.read, KEPT))
         except OSError as error:  # a TimeoutError, too
             self._emit(JournalFailed(f"{self._path} cannot be read: {error.strerror or type(error).__name__}"))
             return
-        if broken:
+        if broken := self._found.broken:
             self._emit(JournalFailed(f"{self._path}: {broken} lines are no entries and are passed over"))
         # What is remembered of this process already comes after it.
         now, self._entries = self._entries, deque(self.earlier, maxlen=KEPT)
@@ -103,8 +110,10 @@ class Journal:
                 self._something_to_write.set()
 
     async def stop(self) -> None:
-        """Write what is left, if that goes within a moment."""
+        """Write what is left, if that goes within a moment, and let the next process write."""
         await self.flush(_LAST_WRITE_SECONDS)
+        if self._file is not None and (self._writing is None or self._writing.done()):
+            self._file.let_go()
 
     async def flush(self, seconds: float) -> bool:
         """Write what is left; whether all of it is in the file after at most `seconds`. False where there is none."""
@@ -139,12 +148,33 @@ class Journal:
         return written == len(entries)
 
 
-def _override(said: Mapping[str, Any]) -> Override | None:
+def _left_by(entry: Mapping[str, Any]) -> Override | None:
+    """The override of the API that a change left. Raises what a line brings about that somebody has edited."""
+    if entry["override"]["source"] == OverrideSource.API:
+        return _override(entry["override"])
+    if entry["before"]["source"] == OverrideSource.API:
+        # Under a stronger one that was set it is still there.
+        return _override(entry["before"]) if entry["change"] == OverrideChange.SET else None
+    raise ValueError("the API is named elsewhere")
+
+
+def _override(said: Mapping[str, Any]) -> Override:
+    percent = float(said["percent"])
+    if not LEAST_PERCENT <= percent <= 100:
+        raise ValueError("no share")
+    ends = datetime.fromisoformat(said["expires_at"])
     return Override(
         mode=OverrideMode(said["mode"]),
         source=OverrideSource.API,
-        reason=said["reason"],
-        actor=said["actor"],
-        expires_at=datetime.fromisoformat(said["expires_at"]),
-        percent=float(said["percent"]),
+        reason=_text(said["reason"]),
+        actor=_text(said["actor"]),
+        # As in the override file: what names no zone is meant in UTC.
+        expires_at=ends.replace(tzinfo=UTC) if ends.tzinfo is None else ends.astimezone(UTC),
+        percent=percent,
     )
+
+
+def _text(value: object) -> str | None:
+    if not isinstance(value, str | None):
+        raise TypeError("no text")
+    return None if value is None else printable(value)

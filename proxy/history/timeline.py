@@ -1,5 +1,8 @@
 """The last quarter of an hour: who served how much, and how long the first content took. For the status page.
 
+A request counts once: for the upstream whose whole answer it got, or as lost. A stream that broke off is lost, whoever
+had begun it. One whose caller left, before the answer or in the middle of it, is neither.
+
 A listener of the hub, and so in the way of every request: an event costs a few additions. Memory is bounded by the
 number of buckets; latencies are counted in logarithmic steps, fine enough that a quantile is off by at most 5 %.
 """
@@ -34,7 +37,7 @@ class Bucket:
     number: int
     """Unix time in whole buckets."""
     served: Counter[str] = field(default_factory=Counter)
-    """Requests by upstream."""
+    """Whole answers by upstream."""
     lost: int = 0
     latencies: Counter[int] = field(default_factory=Counter)
     """Calls by the step of their time to first content."""
@@ -112,7 +115,7 @@ class Timeline:
         return self._buckets[-1]
 
     def _on_request(self, event: events.RequestEnded) -> None:
-        if event.upstream != events.NO_UPSTREAM and not _is_its_failure(event):
+        if event.upstream != events.NO_UPSTREAM and event.complete and not _is_its_failure(event):
             self._bucket().served[event.upstream] += 1
 
     def _on_attempt(self, event: events.AttemptEnded) -> None:

@@ -100,10 +100,7 @@ async def test_a_kill_takes_the_journal_along(tmp_path: Path) -> None:
             for _ in range(4):
                 async with session.post(served.ready["address"] + path(), json=fim()) as response:
                     assert response.status == 200
-        async with asyncio.timeout(5):
-            # What another process does has no event.
-            while not file.exists() or b'"incident"' not in file.read_bytes():  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await _written(file, b'"incident"')
         served.process.send_signal(signal.SIGKILL)
         await served.process.wait()
     with file.open("ab") as torn:
@@ -120,6 +117,62 @@ async def test_a_kill_takes_the_journal_along(tmp_path: Path) -> None:
     assert lines[-1] == b""
     broken = [line for line in lines[:-1] if not line.endswith(b"}")]
     assert broken == [b'{"at":"2026-11-24T12:00:00.000Z","event":"swi'], "what comes after it stands on its own line"
+
+
+async def test_a_second_process_on_one_file_overwrites_it_or_is_never_heard(tmp_path: Path) -> None:
+    """Two real processes, as at a restart whose old one still drains, or of two replicas with one disk."""
+    file = tmp_path / "journal"
+    async with serving(JOURNAL_FILE=str(file)) as old, aiohttp.ClientSession() as session:
+        await _written(file, b'"started"')
+        async with serving(JOURNAL_FILE=str(file)) as new:
+            url = new.ready["admin_address"] + "/override"
+            async with session.put(url, json={"mode": "claude", "reason": "x"}) as response:
+                assert (await response.json())["outlives_restart"] is False
+            assert file.read_bytes().count(b"\n") == 1
+            old.process.send_signal(signal.SIGKILL)
+            await old.process.wait()
+            async with session.delete(url) as response:
+                assert (await response.json())["outlives_restart"] is True
+            assert await new.end(signal.SIGTERM) == 0
+    failed = [line for line in new.logs if line["event"] == "journal_failed"]
+    assert "another process writes to it" in failed[0]["problem"]
+    assert "COMPLETION_PROXY_JOURNAL_FILE" in failed[0]["problem"]
+    story = [json.loads(line) for line in file.read_bytes().splitlines()]
+    assert [(entry["event"], entry.get("change")) for entry in story] == [
+        ("started", None), ("started", None), ("override", "set"), ("override", "cleared"),
+    ]  # fmt: skip
+
+
+async def _written(file: Path, words: bytes) -> None:
+    async with asyncio.timeout(5):
+        # What another process does has no event.
+        while not file.exists() or words not in file.read_bytes():  # noqa: ASYNC110, ASYNC240
+            await asyncio.sleep(0.02)
+
+
+async def test_a_journal_that_was_edited_keeps_the_proxy_from_starting_or_breaks_who_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / "journal"
+    at = "2026-11-24T12:00:00.000Z"
+    said = {"mode": "claude", "source": "api", "reason": "x", "actor": None, "percent": 100}
+    lines: list[Any] = [
+        {"at": at, "event": "incident", "id": at},
+        {"at": at, "event": "incident", "id": at, "models": 5, "trigger": None, "ended_at": "soon"},
+        {"at": "noon", "event": "circuit"},
+        {"at": at, "event": "circuit"},
+        {"at": at, "event": "override", "change": "set", "override": {**said, "expires_at": "9000-01-01T00:00:00"}},
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines) + "[" * 50_000 + "\n")
+    async with rig(JOURNAL_FILE=str(file), **SOON) as proxy:
+        assert (await proxy.status())["override"]["expires_at"] == "9000-01-01T00:00:00.000Z"
+        assert (await proxy.ask()).served_by == ("claude", "override")
+        assert (await shown(proxy, "incidents"))["incidents"][-1]["trigger"]["reason"] == "override"
+        for options in ((), ("--markdown",)):
+            process = await _command("incidents", "--url", proxy.app.admin_address, *options)
+            printed, complained = await process.communicate()
+            assert (process.returncode, complained) == (0, b"")
+            assert b"codestral-2" in printed
+        (failed,) = proxy.seen(events.JournalFailed)
+        assert "4 lines are no entries" in failed.problem
 
 
 async def test_a_disk_that_cannot_be_written_stops_the_proxy_or_loses_what_happened(tmp_path: Path) -> None:

@@ -166,11 +166,12 @@ async def test_a_status_that_is_not_of_the_interface() -> None:
         status = json.loads(text)
         assert set(status) == {
             "version", "started_at", "override", "circuits", "probes", "active", "switches", "thresholds",
+            "problems",
         }  # fmt: skip
         assert set(status["override"]) == {"mode", "source", "reason", "actor", "expires_at", "percent"}
         assert set(status["circuits"][0]) == {
             "upstream", "model", "state", "reason", "since", "calls", "failure_rate", "slow_rate", "open_until",
-            "admitted_ratio", "spill_ratio", "would_be", "tripped_on",
+            "admitted_ratio", "spill_ratio", "would_be", "tripped_on", "in_use",
         }  # fmt: skip
         assert set(status["probes"][0]) == {
             "upstream", "model", "up", "last_result", "last_at", "duration_seconds", "interval_seconds",

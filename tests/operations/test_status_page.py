@@ -147,12 +147,27 @@ async def test_what_an_operator_gave_in_vain_is_on_no_page(tmp_path: Path) -> No
             assert words in text
         # Mended, each is told no more.
         journal.parent.mkdir()
-        file.write_text("claude")
-        await proxy.until(lambda: bool(proxy.seen(events.OverrideChanged)) and journal.exists())
+        file.write_text("auto")  # which overrides nothing, as what could not be understood
+        await proxy.until(lambda: bool(proxy.seen(events.OverrideFileRead)) and journal.exists())
         await proxy.app.reload(load_settings(environ=environment(proxy.vertex.url, proxy.claude.url, **given)))
         assert [problem["event"] for problem in (await proxy.status())["problems"]] == ["journal_failed"]
         now[0] += timedelta(minutes=15)
         assert (await proxy.status())["problems"] == []
+
+
+@pytest.mark.virtual_time
+async def test_the_backup_of_before_a_reload_is_told_of_for_ever() -> None:
+    async with rig(BREAKER__OPEN_SECONDS="60") as proxy:
+        await proxy.ask()
+        proxy.app.switchboard.circuit("claude", "claude-haiku-5-5").trip(asyncio.get_running_loop().time())
+        assert "Claude, the backup, is not ready" in (await proxy.admin("/"))[1]
+        for present in ("claude-sonnet-5", "claude-haiku-5-5"):
+            changed = environment(proxy.vertex.url, proxy.claude.url, BREAKER__OPEN_SECONDS="60", CLAUDE__MODEL=present)
+            await proxy.app.reload(load_settings(environ=changed))
+            in_use = {one["model"]: one["in_use"] for one in (await proxy.status())["circuits"]}
+            assert in_use == {"codestral-2": True, "claude-haiku-5-5": False, "claude-sonnet-5": False, present: True}
+            told = "Claude, the backup, is not ready" in (await proxy.admin("/"))[1]
+            assert told is (present == "claude-haiku-5-5")
 
 
 @pytest.mark.virtual_time

@@ -7,6 +7,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from proxy import events
 from proxy.history.journal import Journal
+from proxy.history.journal_file import Found
 
 
 class Disk:
@@ -26,6 +28,7 @@ class Disk:
         self.entered = threading.Event()
         self.error: OSError | None = None
         self.room = 1_000
+        self.let_go_of = 0
 
     def append(self, lines: Sequence[bytes]) -> int:
         self.entered.set()
@@ -36,8 +39,11 @@ class Disk:
         self.lines += written
         return len(written)
 
-    def read(self, _limit: int) -> tuple[list[dict[str, Any]], int]:
+    def read(self, _limit: int) -> Found:
         raise PermissionError(13, "Permission denied")
+
+    def let_go(self) -> None:
+        self.let_go_of += 1
 
 
 class Scene:
@@ -74,6 +80,7 @@ async def test_a_line_is_written_twice_when_the_end_comes_during_a_write(scene: 
     asyncio.get_running_loop().call_later(0.05, scene.disk.may_write.set)
     await scene.journal.stop()
     assert scene.disk.lines == [1, 2]
+    assert scene.disk.let_go_of == 1
 
 
 async def test_a_disk_that_hangs_keeps_the_process_from_ending(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +88,7 @@ async def test_a_disk_that_hangs_keeps_the_process_from_ending(scene: Scene, mon
     scene.disk.may_write.clear()
     scene.note(1)
     await scene.journal.stop()
+    assert not scene.disk.let_go_of, "while it may yet write, nobody else may"
     scene.disk.may_write.set()
     await scene.until(1)
 
@@ -129,3 +137,106 @@ async def test_a_journal_that_cannot_be_read_keeps_the_proxy_from_starting(scene
     (failed,) = scene.told
     assert isinstance(failed, events.JournalFailed)
     assert "cannot be read: Permission denied" in failed.problem
+
+
+def _said(**fields: Any) -> dict[str, Any]:
+    return {
+        "mode": "claude", "source": "api", "reason": "INC-1", "actor": "ann", "expires_at": "2026-11-24T18:00:00.000Z",
+        "percent": 40, **fields,
+    }  # fmt: skip
+
+
+NONE = _said(mode="auto", source="none", expires_at=None)
+
+
+async def restarted(path: Path, *changes: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The override that the next process finds, and what it has to complain of."""
+    lines = [{"at": "2026-11-24T12:00:00.000Z", "event": "override", "change": "set", **change} for change in changes]
+    await asyncio.to_thread(path.write_text, "".join(json.dumps(line) + "\n" for line in lines))
+    told: list[events.Event] = []
+    journal = Journal(path, told.append)
+    await journal.start()
+    found = journal.last_override()
+    return found, [event.problem for event in told if isinstance(event, events.JournalFailed)]
+
+
+SET = {"override": _said(), "before": NONE}
+
+
+@pytest.mark.parametrize("ends", ["2026-11-24T18:00:00", "2026-11-24T18:00:00+00:00", "2026-11-24T19:00:00+01:00"])
+async def test_an_end_without_a_zone_keeps_the_proxy_from_starting(tmp_path: Path, ends: str) -> None:
+    override, problems = await restarted(tmp_path / "journal", {"override": _said(expires_at=ends), "before": NONE})
+    assert override.expires_at == datetime(2026, 11, 24, 18, tzinfo=UTC)
+    assert override.in_force(datetime(2026, 11, 24, 17, tzinfo=UTC))
+    assert (override.mode, override.reason, override.actor, override.percent) == ("claude", "INC-1", "ann", 40)
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"override": _said(expires_at="soon"), "before": NONE},
+        {"override": _said(expires_at=None), "before": NONE},
+        {"override": _said(expires_at="9999-12-31T23:59:59-10:00"), "before": NONE},
+        {"override": _said(mode="gemini"), "before": NONE},
+        {"override": _said(percent="many"), "before": NONE},
+        {"override": _said(percent=float("nan")), "before": NONE},
+        {"override": _said(percent=0), "before": NONE},
+        {"override": _said(percent=400), "before": NONE},
+        {"override": _said(reason=["x"]), "before": NONE},
+        {"override": _said(actor=5), "before": NONE},
+        {"override": {"source": "api"}, "before": NONE},
+        {"override": NONE, "before": {"of": _said()}},
+        {"override": None, "before": _said()},
+    ],
+)
+async def test_an_older_override_comes_back_for_one_that_cannot_be_read(tmp_path: Path, last: dict[str, Any]) -> None:
+    override, problems = await restarted(tmp_path / "journal", SET, last)
+    assert override is None
+    (problem,) = problems
+    assert "its last override cannot be read" in problem
+    assert str(tmp_path / "journal") in problem
+
+
+async def test_a_line_on_an_override_that_is_none_passes_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    await restarted(path, SET)
+    torn = await asyncio.to_thread(path.read_text) + '{"at":"2026-11-24T12:00:00.000Z","event":"override","chan'
+    await asyncio.to_thread(path.write_text, torn)
+    told: list[Any] = []
+    journal = Journal(path, told.append)
+    await journal.start()
+    assert journal.last_override() is None
+    assert "its last override cannot be read" in told[-1].problem
+
+
+async def test_an_override_that_was_cleared_under_a_stronger_one_comes_back(tmp_path: Path) -> None:
+    file = _said(mode="vertex", source="file", expires_at=None)
+    override, problems = await restarted(tmp_path / "journal", SET, {"override": file, "before": _said()})
+    assert (override.mode, problems) == ("claude", [])
+    cleared = {"override": file, "before": _said(), "change": "cleared"}
+    assert await restarted(tmp_path / "journal", SET, {"override": file, "before": _said()}, cleared) == (None, [])
+
+
+async def test_orders_to_a_terminal_are_restored(tmp_path: Path) -> None:
+    said = _said(reason="a\x1b[2J\u202eb")
+    override, _ = await restarted(tmp_path / "journal", {"override": said, "before": NONE})
+    assert override.reason == "a\\x1b[2J\\u202eb"
+
+
+async def test_a_second_process_writes_into_the_file_of_the_first_or_never(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    told: list[events.Event] = []
+    one, other = Journal(path, told.append), Journal(path, told.append)
+    one.append({"at": "2026-11-24T12:00:00.000Z", "event": "one"})
+    assert await one.flush(5)
+    other.append({"at": "2026-11-24T12:00:01.000Z", "event": "other"})
+    assert not await other.flush(5), "a restart does not know of it"
+    (failed,) = told
+    assert isinstance(failed, events.JournalFailed)
+    assert "another process writes to it" in failed.problem
+    assert "COMPLETION_PROXY_JOURNAL_FILE" in failed.problem
+    await one.stop()
+    assert await other.flush(5)
+    assert [json.loads(line)["event"] for line in path.read_bytes().splitlines()] == ["one", "other"]
+    await other.stop()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.override import (
+    LEAST_PERCENT,
     NO_OVERRIDE,
     Override,
     OverrideBoard,
@@ -73,7 +74,11 @@ def test_an_end_in_another_spelling_or_zone(value: str) -> None:
         ('mode = "claude"\npercent = nan', "percent must"),
         ('mode = "claude"\npercent = true', "percent must"),
         ('mode = "claude"\npercent = "5"', "percent must"),
+        ('mode = "claude"\npercent = 0.001', "percent must be 0 or at least 0.01"),
         ('mode = "claude"\nreason = 5', "reason must"),
+        ('mode = "claude"\nreason = "a\\u001b[2J"', r"reason must be one line of text that shows; U\+001B does not"),
+        ('mode = "claude"\nactor = "a\\u202eb"', "actor must be one line"),
+        ('mode = "claude"\nreason = "a\\nb"', r"U\+000A"),
         ('mode = "claude"\nactor = []', "actor must"),
         ('mode = "claude"\nexpires_at = 2026-11-24', "expires_at must"),
         ('mode = "claude"\nexpires_at = "2026-11-24"', "expires_at must"),
@@ -113,6 +118,21 @@ def test_a_share_that_differs_between_replicas() -> None:
     key = next(key for key in map(str, range(100_000)) if zlib.crc32(key.encode()) % 10_000 == 1234).encode()
     assert not Override(OverrideMode.CLAUDE, OverrideSource.FILE, percent=12.34).applies_to(key)
     assert Override(OverrideMode.CLAUDE, OverrideSource.FILE, percent=12.35).applies_to(key)
+
+
+def test_an_override_that_has_ended_seems_to_wait_for_its_turn() -> None:
+    board = OverrideBoard(OverrideMode.VERTEX, wall_clock=lambda: NOON)
+    ended = Override(OverrideMode.CLAUDE, OverrideSource.API, expires_at=NOON)
+    board.set(OverrideSource.API, ended)
+    board.set(OverrideSource.FILE, Override(OverrideMode.AUTO, OverrideSource.FILE))
+    assert board.below(NOON) == []
+    assert board.below(NOON - timedelta(seconds=1)) == [ended]
+    assert OverrideBoard().below(NOON) == []
+
+
+def test_the_least_share_holds_nobody() -> None:
+    first = next(key for key in map(str, range(100_000)) if zlib.crc32(key.encode()) % 10_000 == 0).encode()
+    assert Override(OverrideMode.CLAUDE, OverrideSource.FILE, percent=LEAST_PERCENT).applies_to(first)
 
 
 class Watch:

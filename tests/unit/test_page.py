@@ -20,9 +20,9 @@ THRESHOLDS = {"failure_rate": 0.5, "slow_rate": 0.5, "slow_call_seconds": 1.5}
 
 def circuit(upstream: str = "vertex", model: str = "m", **fields: Any) -> dict[str, Any]:
     return {
-        "upstream": upstream, "model": model, "state": "closed", "reason": None, "since": "2026-11-24T11:59:00.000Z",
-        "calls": 50, "failure_rate": 0.0, "slow_rate": 0.0, "admitted_ratio": 1.0, "spill_ratio": 0.0, "would_be": None,
-        "tripped_on": None, "open_until": None, **fields,
+        "upstream": upstream, "model": model, "in_use": True, "state": "closed", "reason": None,
+        "since": "2026-11-24T11:59:00.000Z", "calls": 50, "failure_rate": 0.0, "slow_rate": 0.0,
+        "admitted_ratio": 1.0, "spill_ratio": 0.0, "would_be": None, "tripped_on": None, "open_until": None, **fields,
     }  # fmt: skip
 
 
@@ -43,7 +43,7 @@ OPEN: dict[str, Any] = {"state": "open", "reason": "consecutive_failures", "open
 def status(**fields: Any) -> dict[str, Any]:
     return {
         "version": "1", "started_at": "2026-11-24T09:00:00.000Z", "thresholds": THRESHOLDS, "override": NO_OVERRIDE,
-        "circuits": [], "probes": [], "active": [active()], "switches": [], **fields,
+        "problems": [], "circuits": [], "probes": [], "active": [active()], "switches": [], **fields,
     }  # fmt: skip
 
 
@@ -69,6 +69,7 @@ def test_all_well_reads_as_trouble() -> None:
         ({"reason": "slow_rate", "slow_rate": 0.6, "calls": 10}, "60 % of 10 calls took over 1.5 s"),
         ({"reason": "consecutive_failures", "consecutive_failures": 5}, "5 failures in a row"),
         ({"reason": "probe", "failed_probes": 3}, "3 probes in a row failed"),
+        ({"reason": "trials_failed", "calls": 5, "failed": 3, "slow": 1}, "of 5 trial calls 3 failed and 1 was slow"),
         ({"reason": "trials_timed_out"}, "(trials timed out)"),
     ],
 )
@@ -79,6 +80,9 @@ def test_an_outage_is_told_without_its_cause(trip: dict[str, Any], words: str) -
     assert level is Level.WARNING
     assert text.startswith("Claude serves m since 11:58:00 UTC. Vertex's circuit is open")
     assert words in text
+    (_, backup) = told(active=[active(**MOVED)], circuits=[one, {**one, "upstream": "claude", "model": "haiku"}])
+    assert backup[1].startswith("Claude, the backup, is not ready. The circuit of haiku is open")
+    assert words in backup[1]
 
 
 def test_nobody_left_is_told_second() -> None:
@@ -115,6 +119,36 @@ def test_a_backup_that_is_down_or_a_busy_upstream_reads_as_all_well() -> None:
     assert told(circuits=[circuit(spill_ratio=0.2)])[0][1].startswith("Vertex refuses calls of m for capacity. 20 %")
 
 
+def test_a_backup_of_before_a_reload_is_not_ready() -> None:
+    old = circuit("claude", "haiku", **OPEN, in_use=False, spill_ratio=0.2)
+    assert told(circuits=[old, circuit("claude", "sonnet")]) == [(Level.OK, "All well. Vertex serves every model.")]
+    present, earlier = page(circuits=[old, circuit("claude", "sonnet")]).circuits.shown
+    assert (present.row.name, earlier.row.name) == ("Claude · sonnet", "Claude · haiku")
+    assert earlier.row.extra.startswith("not used any more")
+    assert "haiku" in told(circuits=[{**old, "in_use": True}])[0][1]
+
+
+@pytest.mark.parametrize(
+    ("event", "words", "to_do"),
+    [
+        ("override_rejected", "The override file is not obeyed", "Mend it, or delete it."),
+        ("config_rejected", "The settings read last are not in force", "mend what is named, and reload"),
+        ("journal_failed", "The journal's file fails", "Make room"),
+    ],
+)
+def test_what_an_operator_gave_in_vain_reads_as_all_well(event: str, words: str, to_do: str) -> None:
+    problem = {"event": event, "at": "2026-11-24T11:59:00.000Z", "problems": ["it is " + "wrong " * 100, "so is that"]}
+    ((level, text),) = told(problems=[problem])
+    assert level is Level.WARNING
+    assert text.startswith(f"{words}. 11:59:00 UTC: it is wrong")
+    assert "… (and 1 more). " in text
+    assert to_do in text
+    assert len(text) < 420
+    # Who serves is told first, and the history last.
+    journal = {**problem, "event": "journal_failed"}
+    assert told(problems=[journal, problem], active=[active(**MOVED)])[1] == (level, text)
+
+
 def test_many_models_do_not_fit_or_hide_the_worst() -> None:
     models = [active(f"m{number}") for number in range(60)] + [active("bad", **MOVED), active("worse", available=0)]
     circuits = [circuit(model=f"m{number}") for number in range(60)] + [circuit(model="bad", **OPEN)]
@@ -127,13 +161,24 @@ def test_many_models_do_not_fit_or_hide_the_worst() -> None:
 
 
 def test_an_open_circuit_shows_what_it_counts_now() -> None:
-    on = {"calls": 65, "failure_rate": 0.08, "slow_rate": 0.0}
+    on = {"calls": 65, "failure_rate": 0.08, "slow_rate": 0.0, "consecutive_failures": 5}
     (row,) = page(circuits=[circuit(**OPEN, calls=0, tripped_on=on)]).circuits.shown
     assert row.gauges[0].text == "8 % of 65 at the trip, threshold 50 %"
+    assert row.row.text == "5 failures in a row, since 11:59:00 UTC (1 min ago)"
     (row,) = page(circuits=[circuit(calls=1, slow_rate=1.0)]).circuits.shown
     assert [(gauge.text, gauge.over) for gauge in row.gauges] == [
         ("0 % of 1 call, threshold 50 %", False), ("100 % of 1 call, threshold 50 %", True),
     ]  # fmt: skip
+
+
+def test_a_circuit_that_probes_opened_rests_on_no_calls() -> None:
+    on = {"calls": 0, "failure_rate": 0.0, "slow_rate": 0.0, "failed_probes": 3}
+    (row,) = page(circuits=[circuit(**{**OPEN, "reason": "probe"}, calls=0, tripped_on=on)]).circuits.shown
+    assert row.row.text == "3 probes in a row failed, since 11:59:00 UTC (1 min ago)"
+    assert row.gauges == []
+    (row,) = page(circuits=[circuit(state="half_open", reason="probe", calls=0)]).circuits.shown
+    assert row.row.text.startswith("failed probes, since")
+    assert row.gauges[0].text.startswith("0 % of 0 calls")
 
 
 def test_a_ramp_a_throttle_or_a_trial_of_thresholds_is_not_seen() -> None:
@@ -156,6 +201,12 @@ def test_a_probe_forgets_its_last_failure() -> None:
     assert (row.badge, row.text) == ("up", "ok in 50 ms, 2 s ago")
     assert row.extra.startswith("last failure 11:30:00 UTC: server_error (503 UNAVAILABLE")
     assert len(row.extra) < 200
+    # One that is the last of all is told once.
+    failing = {**probe, "up": False, "last_result": "server_error", "last_at": failure["at"]}
+    (row,) = page(probes=[failing]).probes.shown
+    assert row.text.startswith("server_error in 50 ms")
+    assert row.extra.startswith("503 UNAVAILABLE xxx")
+    assert len(row.extra) == 120
 
 
 def test_a_name_of_a_caller_breaks_the_page() -> None:
@@ -202,5 +253,5 @@ def test_the_timeline_has_no_words_for_who_cannot_see_it() -> None:
         timeline(events.RequestEnded(upstream, 200, 0.1))
     timeline(events.RequestLost("m", "connect"))
     assert view(status(), timeline, NOW).chart_text == (
-        "Last 15 minutes: 4 requests, 25 % by Vertex, 50 % by Claude, 1 lost; 0 switches."
+        "4 requests, 25 % by Vertex, 50 % by Claude, 1 lost; 0 switches."
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from proxy.commands.incidents import _draft, _line
+from proxy.commands import incidents
+from proxy.commands.incidents import _draft, _line, show_incidents
 
 AT = "2026-11-24T03:00:{:06.3f}Z"
 
@@ -90,3 +91,52 @@ def test_the_list_does_not_say_who_took_over_and_how_long_it_took() -> None:
         f"{AT.format(10)}  20 s  vertex to claude (circuit_open), codestral-2: 5 repaired"
     )
     assert "still on  vertex to nobody" in _line(incident(ended_at=None, to=None))
+
+
+@pytest.mark.parametrize(
+    ("problems", "words"),
+    [
+        ([], "settings read anew and in force"),
+        (["PORT: must be_a number"], "settings read anew and refused: PORT: must be\\_a number"),
+    ],
+)
+def test_settings_that_were_refused_read_as_those_that_were_taken(problems: list[str], words: str) -> None:
+    (_, told) = timeline({"at": AT.format(20), "event": "config", "problems": problems})
+    assert told == f"- 03:00:20.000 {words}"
+
+
+@pytest.mark.parametrize(
+    "event", ["switch", "circuit", "would_trip", "probe", "override", "override_expiring", "config"]
+)
+@pytest.mark.parametrize("field", [{}, {"override": 5, "evidence": 5, "model": 5, "problems": 5, "change": "set"}])
+def test_one_line_of_the_journal_that_was_edited_costs_the_draft(event: str, field: dict[str, Any]) -> None:
+    (_, told) = timeline({"at": AT.format(20), "event": event, **field})
+    assert told.startswith(f"- 03:00:20.000 {event}".replace("_", "\\_"))
+
+
+def test_an_end_that_a_later_version_knows_costs_the_draft() -> None:
+    assert "It ended after 20 s." in draft(ended_by="another way")
+
+
+async def shown(monkeypatch: pytest.MonkeyPatch, *, markdown: bool, **fields: Any) -> str:
+    async def answer(_url: str, path: str) -> dict[str, Any]:
+        return {"incidents": [incident(**fields)]} if path == "/incidents" else {"entries": []}
+
+    monkeypatch.setattr(incidents, "ask", answer)
+    said: list[str] = []
+    assert await show_incidents("", said.append, said.append, markdown=markdown, chosen=None) == 0
+    return "".join(said)
+
+
+async def test_the_list_is_full_of_markdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = ["code_gecko*"]
+    assert ", ".join(models) in await shown(monkeypatch, markdown=False, models=models)
+    assert "code\\_gecko\\*" in await shown(monkeypatch, markdown=True, models=models)
+
+
+@pytest.mark.parametrize("markdown", [False, True])
+async def test_a_name_gives_orders_to_the_terminal(monkeypatch: pytest.MonkeyPatch, markdown: bool) -> None:
+    text = await shown(monkeypatch, markdown=markdown, models=["a\x1b[2Jb\u202e"], to="x\ny")
+    assert "\\x1b" in text
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert len(text.splitlines()) == 1 or markdown

@@ -104,6 +104,16 @@ def test_a_clock_that_is_set_back_breaks_the_order() -> None:
     assert scene.last.served["vertex"] == 2
 
 
+def test_a_stream_that_broke_off_counts_twice() -> None:
+    scene = Scene()
+    scene.timeline(events.RequestLost("m", "reset"))
+    scene.timeline(events.RequestEnded("vertex", 200, 1.0, reason="primary", stream=True, complete=False))
+    assert (scene.last.served, scene.last.lost) == ({"vertex": 0, "claude": 0}, 1)
+    # One whose caller left is nobody's failure, and nobody's answer.
+    scene.timeline(events.RequestEnded("vertex", 200, 1.0, reason="primary", stream=True, complete=False))
+    assert (scene.last.served, scene.last.lost) == ({"vertex": 0, "claude": 0}, 1)
+
+
 def test_a_lost_request_counts_as_served_by_whose_error_it_got() -> None:
     scene = Scene()
     scene.timeline(events.RequestLost("m", "server_error"))

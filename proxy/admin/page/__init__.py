@@ -6,13 +6,14 @@ that have changed. So it works without scripts, and what it shows cannot differ 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs, web
 
 from proxy.admin.page.feed import Feed
+from proxy.admin.page.shared import Shared
 from proxy.admin.page.view import view
 from proxy.daemon_threads import in_daemon_thread
 
@@ -52,11 +53,19 @@ def add_page(
 ) -> None:
     """Add the page, what belongs to it, and `/events`."""
 
-    async def show(request: web.Request) -> web.Response:
+    def render(template: Any, *, hold: bool) -> str:
         shown = view(status.snapshot(), timeline, wall_clock())
+        return str(template.render(page=shown, needs_token=needs_token(), instance=instance, hold=hold))
+
+    async def prepare(*, hold: bool) -> Callable[[], str]:
         # The first time, the library is loaded: in a thread, for completions are served meanwhile.
         template = _template() if _template.cache_info().currsize else await in_daemon_thread(_template)
-        text = template.render(page=shown, needs_token=needs_token(), instance=instance, hold="hold" in request.query)
+        return partial(render, template, hold=hold)
+
+    pages = {hold: Shared(partial(prepare, hold=hold), lambda: feed.news) for hold in (False, True)}
+
+    async def show(request: web.Request) -> web.Response:
+        text = await pages["hold" in request.query].text()
         return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
     async def asset(request: web.Request) -> web.Response:

@@ -30,11 +30,14 @@ class Feed:
     def __init__(self) -> None:
         self._readers: set[asyncio.Queue[bytes | None]] = set()
         self._closed = False
+        self.news = 0
+        """How many events there have been that readers are told of."""
 
     def __call__(self, event: Event) -> None:
         """Hand an event on to every reader."""
-        if not self._readers or (entry := entry_of(event)) is None:
+        if (entry := entry_of(event)) is None:
             return
+        self.news += 1
         piece = f"event: {entry['event']}\ndata: {json.dumps(entry)}\n\n".encode()
         for reader in list(self._readers):
             try:

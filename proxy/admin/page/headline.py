@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from proxy.admin.page.words import clock, name_of, percent, upstream_of
+from proxy.admin.page.words import clock, evidence, name_of, percent, reason_of, upstream_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ def findings(status: Mapping[str, Any], primary: str, backup: str, lost: int, lo
     `lost` is of the last 15 minutes, `lost_lately` of the last minute: what is over should not hide what is.
     """
     found = [*_nobody(status), *_overridden(status), *_moved(status, primary), *_backup(status, backup)]
-    found += [*_throttled(status), *_lost(lost, lost_lately)]
+    found += [*_throttled(status), *_lost(lost, lost_lately), *_rejected(status)]
     if not found:
         return [_well(status, primary)]
     return sorted(found, key=lambda finding: finding.level is not Level.CRITICAL)
@@ -75,7 +75,7 @@ def _overridden(status: Mapping[str, Any]) -> Iterator[Finding]:
     yield Finding(
         Level.WARNING,
         f"Override: {share} to {upstream_of(override['mode'])}{until}",
-        f"{who}{override['reason'] or 'no reason was given'} (by {_SOURCES[override['source']]})",
+        f"{who}{_cut(override['reason'] or 'no reason was given')} (by {_SOURCES[override['source']]})",
     )
 
 
@@ -107,35 +107,19 @@ def _why(circuits: Sequence[Mapping[str, Any]], model: str, primary: str) -> str
 
 def _trip(circuit: Mapping[str, Any]) -> str:
     """On what it opened, in numbers where they are known."""
-    on = circuit["tripped_on"]
-    if on is None:
-        return _reason(circuit["reason"])
-    match circuit["reason"]:
-        case "consecutive_failures":
-            return f": {on['consecutive_failures']} failures in a row"
-        case "failure_rate":
-            return f": {percent(on['failure_rate'])} of {on['calls']} calls failed"
-        case "slow_rate":
-            slow = on["thresholds"]["slow_call_seconds"]
-            return f": {percent(on['slow_rate'])} of {on['calls']} calls took over {slow:g} s"
-        case "probe" if on["failed_probes"]:
-            return f": {on['failed_probes']} probes in a row failed"
-        case reason:
-            return _reason(reason)
-
-
-def _reason(reason: str | None) -> str:
-    return f" ({reason.replace('_', ' ')})" if reason else ""
+    if told := evidence(circuit):
+        return f": {told}"
+    return f" ({reason_of(circuit)})" if circuit["reason"] else ""
 
 
 def _backup(status: Mapping[str, Any], backup: str) -> Iterator[Finding]:
     for circuit in status["circuits"]:
-        if circuit["upstream"] == backup and circuit["state"] != "closed":
+        # After a reload the circuit of an earlier backup stays as it was, and says nothing of the present one.
+        if circuit["upstream"] == backup and circuit["state"] != "closed" and circuit["in_use"]:
             yield Finding(
                 Level.WARNING,
                 f"{upstream_of(backup)}, the backup, is not ready",
-                f"The circuit of {name_of(circuit['model'])} is {circuit['state'].replace('_', '-')}"
-                f"{_reason(circuit['reason'])}.",
+                f"The circuit of {name_of(circuit['model'])} is {circuit['state'].replace('_', '-')}{_trip(circuit)}.",
             )
             return
     for probe in status["probes"]:
@@ -148,12 +132,42 @@ def _backup(status: Mapping[str, Any], backup: str) -> Iterator[Finding]:
 
 def _throttled(status: Mapping[str, Any]) -> Iterator[Finding]:
     for circuit in status["circuits"]:
-        if circuit["spill_ratio"] > 0.05:
+        if circuit["spill_ratio"] > 0.05 and circuit["in_use"]:
             yield Finding(
                 Level.WARNING,
                 f"{upstream_of(circuit['upstream'])} refuses calls of {name_of(circuit['model'])} for capacity",
                 f"{percent(circuit['spill_ratio'])} of its calls go to the other upstream without a first try.",
             )
+
+
+def _rejected(status: Mapping[str, Any]) -> Iterator[Finding]:
+    """What an operator gave to the proxy, and believes to be in force or kept, and is not."""
+    order = list(_PROBLEMS)
+    for problem in sorted(status["problems"], key=lambda problem: order.index(problem["event"])):
+        text, what_to_do = _PROBLEMS[problem["event"]]
+        first, *others = problem["problems"]
+        more = f" (and {len(others)} more)" if others else ""
+        yield Finding(Level.WARNING, text, f"{clock(problem['at'])}: {_cut(first)}{more}. {what_to_do}")
+
+
+_PROBLEMS = {
+    "override_rejected": ("The override file is not obeyed", "Mend it, or delete it."),
+    "config_rejected": (
+        "The settings read last are not in force",
+        "The earlier ones still are: mend what is named, and reload; what cannot change live needs a restart.",
+    ),
+    "journal_failed": (
+        "The journal's file fails",
+        "Requests are served as ever; what is not written is lost when the process ends. "
+        "Make room, or give the file to the proxy's user.",
+    ),
+}
+_LONGEST = 160
+
+
+def _cut(text: str) -> str:
+    """To what a line of the headline can hold; the rest stands in the card, or in the log."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _and(names: Sequence[str]) -> str:

@@ -3,6 +3,10 @@
 
 const POLL_MILLISECONDS = 2000;
 const TOGETHER_MILLISECONDS = 120; // events that come together cause one look
+const LOOK_MILLISECONDS = 4000;
+const ANSWER_MILLISECONDS = 5000; // longer than the server waits for its journal
+const RETRY_MILLISECONDS = 3000;
+const SELECTED_MILLISECONDS = 10000; // a part in which text is selected stays as it is for so long
 const NEWS = ["switch", "circuit", "would_trip", "probe", "override", "override_expiring", "config"];
 
 const element = (id) => document.getElementById(id);
@@ -12,22 +16,38 @@ let seenAt = new Date();
 let looking = false;
 let again = false;
 let soon = null;
+let feed = null;
+let heldSince = null; // since when a part that has changed is not swapped
 
 function clock(date) {
   return date.toISOString().slice(11, 19) + " UTC";
 }
 
-function show(live) {
+function show(state, text) {
   const connection = element("connection");
-  const text = live ? "Live" : "Not live since " + clock(seenAt) + ": the proxy does not answer";
-  connection.className = live ? "live" : "lost";
-  document.body.classList.toggle("stale", !live);
+  connection.className = state;
+  document.body.classList.toggle("stale", state === "lost");
   if (connection.textContent !== text) connection.textContent = text;
+}
+
+function showLive() {
+  if (heldSince === null) show("live", "Live");
+  else show("held", "Live, but for what you have selected");
+}
+
+function showLost() {
+  show("lost", "Not live since " + clock(seenAt) + ": the proxy does not answer");
+}
+
+function selected(part) {
+  const selection = document.getSelection();
+  return !selection.isCollapsed && selection.containsNode(part, true);
 }
 
 function count() {
   const now = Date.now() + clockAhead;
   for (const shown of document.querySelectorAll("[data-until]")) {
+    if (selected(shown)) continue;
     const seconds = Math.ceil((Number(shown.dataset.until) - now) / 1000);
     const hours = Math.floor(seconds / 3600), minutes = Math.floor(seconds / 60) % 60;
     const parts = hours > 0 ? hours + " h " + minutes + " min" : seconds >= 60 ? minutes + " min " + (seconds % 60) + " s" : seconds + " s";
@@ -38,14 +58,20 @@ function count() {
 function swap(fresh) {
   clockAhead = Number(fresh.getElementById("now").dataset.now) - Date.now();
   const before = element("headline-text").textContent;
+  let holds = false;
   for (const part of document.querySelectorAll("[data-live]")) {
     const other = fresh.getElementById(part.id);
-    part.className = other.className;
-    if (part.dataset.shown !== other.innerHTML) {
-      part.dataset.shown = other.innerHTML;
-      part.replaceChildren(...other.childNodes);
+    if (part.dataset.shown === other.innerHTML) continue;
+    // What is selected can be copied before it goes, but is not kept so long that the page would lie.
+    if (selected(part) && (heldSince === null || Date.now() - heldSince < SELECTED_MILLISECONDS)) {
+      holds = true;
+      continue;
     }
+    part.className = other.className;
+    part.dataset.shown = other.innerHTML;
+    part.replaceChildren(...other.childNodes);
   }
+  heldSince = holds ? heldSince ?? Date.now() : null;
   element("release-button").disabled = fresh.getElementById("release-button").disabled;
   document.title = fresh.title;
   const after = element("headline-text").textContent;
@@ -55,19 +81,20 @@ function swap(fresh) {
 }
 
 async function look() {
+  if (document.hidden) return;
   if (looking) {
     again = true;
     return;
   }
   looking = true;
   try {
-    const response = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(4000) });
+    const response = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(LOOK_MILLISECONDS) });
     if (!response.ok) throw new Error(String(response.status));
     swap(new DOMParser().parseFromString(await response.text(), "text/html"));
     seenAt = new Date(Date.now() + clockAhead);
-    show(true);
+    if (!document.hidden) showLive();
   } catch {
-    show(false);
+    showLost();
   } finally {
     looking = false;
     if (again) {
@@ -79,6 +106,37 @@ async function look() {
 
 function lookSoon() {
   if (soon === null) soon = setTimeout(() => { soon = null; look(); }, TOGETHER_MILLISECONDS);
+}
+
+function listen() {
+  if (feed !== null || document.hidden) return;
+  feed = new EventSource("/events");
+  for (const name of NEWS) feed.addEventListener(name, lookSoon);
+  feed.addEventListener("open", lookSoon);
+  feed.addEventListener("error", () => {
+    lookSoon();
+    // A browser comes back by itself only to what broke off; a refusal, of one reader too many, is final to it.
+    if (feed.readyState === EventSource.CLOSED) {
+      hangUp();
+      setTimeout(listen, RETRY_MILLISECONDS);
+    }
+  });
+}
+
+function hangUp() {
+  if (feed !== null) feed.close();
+  feed = null;
+}
+
+// A browser has six connections to one host, for all of its tabs: those that nobody sees must not hold them.
+function onVisibility() {
+  if (document.hidden) {
+    hangUp();
+    show("", "As of " + clock(seenAt));
+  } else {
+    look();
+    listen();
+  }
 }
 
 function say(text, right) {
@@ -100,13 +158,20 @@ async function ask(method, path, body) {
   const headers = { "Content-Type": "application/json" };
   if (token !== null) headers.Authorization = "Bearer " + token;
   try {
-    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+    const signal = AbortSignal.timeout(ANSWER_MILLISECONDS);
+    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal });
     const answer = response.status === 204 ? {} : await response.json();
     if (response.status === 401) signed(false);
     return { status: response.status, message: response.ok ? "" : answer.error.message };
   } catch {
+    showLost();
     return { status: 0, message: "the proxy does not answer" };
   }
+}
+
+function sayUnchanged(answer) {
+  if (answer.status === 0) say("No answer came. Whether anything has changed, this page tells when it is live again.", false);
+  else say("Nothing was changed: " + answer.message, false);
 }
 
 function seconds(text) {
@@ -140,7 +205,7 @@ async function setOverride(event) {
     say("The override is set.", true);
   } else {
     if (answer.status === 409 && answer.message.includes("proven dead")) force.hidden = false;
-    say("Nothing was changed: " + answer.message, false);
+    sayUnchanged(answer);
   }
   look();
 }
@@ -154,7 +219,8 @@ async function release(event) {
     return;
   }
   const answer = await ask("DELETE", "/override", { actor: element("set").elements.actor.value || null });
-  say(answer.status === 200 ? "The override is released." : "Nothing was changed: " + answer.message, answer.status === 200);
+  if (answer.status === 200) say("The override is released.", true);
+  else sayUnchanged(answer);
   look();
 }
 
@@ -182,13 +248,11 @@ if (element("login")) {
   element("logout").addEventListener("click", () => { signed(false); say("Logged out.", true); });
   signed(false);
 }
-const feed = new EventSource("/events");
-for (const name of NEWS) feed.addEventListener(name, lookSoon);
-feed.addEventListener("open", lookSoon);
-feed.addEventListener("error", lookSoon);
-setInterval(() => { if (!document.hidden) look(); }, POLL_MILLISECONDS);
+setInterval(look, POLL_MILLISECONDS);
 setInterval(count, 1000);
-document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+document.addEventListener("visibilitychange", onVisibility);
 clockAhead = Number(element("now").dataset.now) - Date.now();
-show(true);
+seenAt = new Date(Number(element("now").dataset.now));
+showLive();
 count();
+onVisibility();

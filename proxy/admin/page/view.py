@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.admin.page.chart import HEIGHT, WIDTH, Chart, chart
 from proxy.admin.page.headline import Finding, Level, findings
-from proxy.admin.page.words import age, clock, milliseconds, name_of, percent, upstream_of
+from proxy.admin.page.words import age, clock, evidence, milliseconds, name_of, percent, reason_of, upstream_of
 from proxy.history.timeline import BUCKET_SECONDS
 from proxy.moments import rfc3339, rfc3339_of
 from proxy.upstreams.providers import ORDER
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _ROWS = 6
 """Of models, circuits and probes so many are shown, the worst first; a page of one screen has no room for 64."""
 _SWITCHES = 6
+_LONGEST_DETAIL = 120
 _LATELY = 60 // BUCKET_SECONDS
 """Buckets of the last minute."""
 _STATES = {"closed": "ok", "half_open": "warning", "open": "critical"}
@@ -158,6 +159,7 @@ def _circuits(circuits: Sequence[Mapping[str, Any]], thresholds: Mapping[str, An
     worst_first = sorted(
         circuits,
         key=lambda one: (
+            not one["in_use"],
             -states.index(one["state"]),
             ORDER.index(one["upstream"]),
             -max(one["failure_rate"], one["slow_rate"]),
@@ -169,8 +171,8 @@ def _circuits(circuits: Sequence[Mapping[str, Any]], thresholds: Mapping[str, An
 
 def _circuit(one: Mapping[str, Any], thresholds: Mapping[str, Any], now: datetime) -> CircuitRow:
     text = f"since {clock(one['since'])} ({age(one['since'], now)})"
-    if one["reason"]:
-        text = f"{one['reason'].replace('_', ' ')}, {text}"
+    if why := evidence(one) or reason_of(one):
+        text = f"{why}, {text}"
     row = Row(
         f"{upstream_of(one['upstream'])} · {name_of(one['model'])}",
         one["state"].replace("_", "-"),
@@ -184,17 +186,18 @@ def _circuit(one: Mapping[str, Any], thresholds: Mapping[str, Any], now: datetim
     calls = f"{judged['calls']} call{'' if judged['calls'] == 1 else 's'}"
     if one["tripped_on"]:
         calls = f"{judged['calls']} at the trip"
-    return CircuitRow(
-        row,
-        [
-            _gauge("failed", judged["failure_rate"], thresholds["failure_rate"], calls),
-            _gauge("slow", judged["slow_rate"], thresholds["slow_rate"], calls),
-        ],
-    )
+    gauges = [
+        _gauge("failed", judged["failure_rate"], thresholds["failure_rate"], calls),
+        _gauge("slow", judged["slow_rate"], thresholds["slow_rate"], calls),
+    ]
+    # Where probes alone opened it there were no calls, and a share of none is no evidence.
+    return CircuitRow(row, gauges if judged["calls"] or not one["tripped_on"] else [])
 
 
 def _beside(one: Mapping[str, Any]) -> str:
     notes = []
+    if not one["in_use"]:
+        notes.append("not used any more")
     if one["would_be"] is not None:
         notes.append(f"observed only: would be {one['would_be'].replace('_', '-')}")
     elif one["state"] == "closed" and one["admitted_ratio"] < 1:
@@ -217,8 +220,10 @@ def _probes(probes: Sequence[Mapping[str, Any]], now: datetime) -> Rows:
         failure = one["last_failure"]
         extra = ""
         if failure is not None:
-            detail = f" ({failure['detail'][:120]})" if failure["detail"] else ""
-            extra = f"last failure {clock(failure['at'])}: {failure['result']}{detail}"
+            detail = failure["detail"][:_LONGEST_DETAIL]
+            told = f"{failure['result']} ({detail})" if detail else failure["result"]
+            # Where it was the last probe of all, its time and its kind stand there already.
+            extra = detail if failure["at"] == one["last_at"] else f"last failure {clock(failure['at'])}: {told}"
         rows.append(Row(f"{upstream_of(one['upstream'])} · {name_of(one['model'])}", badge, level, text, extra))
     return _cut(rows)
 
@@ -245,7 +250,13 @@ def _totals(points: Sequence[Point]) -> dict[str, int]:
 def _legend(points: Sequence[Point]) -> list[tuple[str, str, str]]:
     totals = _totals(points)
     every = sum(totals.values())
-    return [(name, upstream_of(name), percent(count / every) if every else "0 %") for name, count in totals.items()]
+    return [
+        (name, _LEGEND.get(name) or upstream_of(name), percent(count / every) if every else "0 %")
+        for name, count in totals.items()
+    ]
+
+
+_LEGEND = {"lost": "Lost or cut off"}
 
 
 def _chart_text(points: Sequence[Point], switches: int) -> str:
@@ -259,6 +270,7 @@ def _chart_text(points: Sequence[Point], switches: int) -> str:
     latest = ""
     if times:
         p50, p95 = times[-1].p50 or 0.0, times[-1].p95 or 0.0
-        latest = f" Time to first content, latest: p50 {milliseconds(p50)}, p95 {milliseconds(p95)}."
+        latest = f" First content, latest: p50 {milliseconds(p50)}, p95 {milliseconds(p95)}."
     moves = "1 switch" if switches == 1 else f"{switches} switches"
-    return f"Last 15 minutes: {every:,} requests, {shares}, {totals['lost']} lost; {moves}.{latest}"
+    requests = "1 request" if every == 1 else f"{every:,} requests"
+    return f"{requests}, {shares}, {totals['lost']} lost; {moves}.{latest}"
