@@ -284,7 +284,8 @@ class App:
     def _admin_runner(self) -> web.AppRunner:
         application = admin_application(self.metrics, self.status, self.journal, self.incidents, lambda: self._draining)
         gate = Gate(lambda: self._settings.admin_token, self._change_refused)
-        add_override(application, self.desk, gate, self.journal.flush, instance=platform.node())
+        written = None if self._settings.journal_file is None else self.journal.flush
+        add_override(application, self.desk, gate, written, instance=platform.node())
         add_page(
             application,
             self.status,

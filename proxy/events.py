@@ -173,11 +173,13 @@ class OverrideChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OverrideChanged:
-    """Another override is in force now. `at` is Unix time in seconds."""
+    """An override was set, or came to its end. `at` is Unix time in seconds."""
 
     at: float
     override: Override
+    """The one in force now: a stronger one may have been before, and stay."""
     before: Override
+    """The one in force before; of an end, the one that ended."""
     change: OverrideChange
     actor: str | None = None
     """Who took the one before away, where that was said. Who set one stands in the override itself."""

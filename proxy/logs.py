@@ -124,8 +124,9 @@ class EventLog:
     def _operation(self, event: events.Event) -> None:
         """What an operator did, or could not do."""
         match event:
-            case events.OverrideChanged(override=override):
-                self._log.warning("override", change=event.change, **entry(override), cleared_by=event.actor)
+            case events.OverrideChanged(override=override, before=before):
+                left = {"before_mode": before.mode, "before_source": before.source}
+                self._log.warning("override", change=event.change, **entry(override), **left, cleared_by=event.actor)
             case events.OverrideExpiring(override=override):
                 self._log.warning("override_expiring", **entry(override))
             case events.ChangeRefused():

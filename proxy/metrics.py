@@ -332,7 +332,7 @@ class Metrics:
             self._override.labels(mode).set(mode is override.mode)
         self._override_expires.set(override.expires_at.timestamp() if override.expires_at is not None else 0)
         self._override_percent.set(0 if override.mode is OverrideMode.AUTO else override.percent)
-        said_by = event.before if override.mode is OverrideMode.AUTO else override
+        said_by = override if event.change is events.OverrideChange.SET else event.before
         self._override_changes.labels(said_by.source, event.change).inc()
 
     def _on_thresholds(self, event: events.ThresholdsSet) -> None:

@@ -49,14 +49,15 @@ def add_override(
     application: web.Application,
     desk: OverrideDesk,
     gate: Gate,
-    written: Callable[[float], Awaitable[bool]],
+    written: Callable[[float], Awaitable[bool]] | None,
     *,
     instance: str,
 ) -> None:
     """Add the routes of the override, and the login of the page.
 
     `written(seconds)` waits until the journal has a change in its file, and says whether it has: else a restart undoes
-    the change, which the answer's `outlives_restart` tells. `instance` names this proxy among its replicas.
+    the change, which the answer's `outlives_restart` tells. None where the journal has no file.
+    `instance` names this proxy among its replicas.
     """
 
     def shown(**more: Any) -> web.Response:
@@ -76,7 +77,7 @@ def add_override(
             )
         except OverrideRefused as refused:
             return error(409, str(refused))
-        return shown(outlives_restart=await written(_WRITTEN_SECONDS))
+        return shown(outlives_restart=written is not None and await written(_WRITTEN_SECONDS))
 
     async def clear(actor: str | None) -> web.Response:
         try:
@@ -84,7 +85,8 @@ def add_override(
         except OverrideRefused as refused:
             return error(409, str(refused))
         said = None if cleared is None else entry(cleared)
-        return shown(cleared=said, outlives_restart=await written(_WRITTEN_SECONDS))
+        # Where nothing is kept, nothing comes back.
+        return shown(cleared=said, outlives_restart=written is None or await written(_WRITTEN_SECONDS))
 
     async def show(_: web.Request) -> web.Response:
         return shown()

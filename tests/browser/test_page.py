@@ -77,7 +77,9 @@ async def test_an_override_set_in_the_form_moves_nothing_or_never_ends() -> None
         await page.get_by_label("Ends after").fill("3s")
         await page.get_by_role("textbox", name="Who").fill("ann")
         await page.get_by_role("button", name="Set override").click()
-        await expect(page.locator("#said")).to_have_text("The override is set.")
+        await expect(page.locator("#said")).to_have_text(
+            "The override is set. A restart ends it: it is in no journal file."
+        )
         assert (await proxy.ask()).served_by == ("claude", "override")
         await _headline(page, "Override: everything to Claude until")
         await expect(page.locator("#override")).to_contain_text("ann, by the admin API: INC-123: a drill")

@@ -56,6 +56,8 @@ async def test_an_override_needs_a_restart_or_stays_when_it_is_cleared() -> None
         assert proxy.metric("override_changes_total", source="api", change="set") == 1
         status, override = await change(proxy, "DELETE", {"actor": "bob"})
         assert (status, override["mode"], override["cleared"]["mode"]) == (200, "auto", "claude")
+        assert override["outlives_restart"] is True, "nothing is kept, so nothing comes back"
+        assert proxy.metric("override_changes_total", source="api", change="cleared") == 1
         assert (await change(proxy, "DELETE"))[1]["cleared"] is None
         assert (await proxy.ask()).served_by == ("vertex", "primary")
         assert proxy.metric("override_changes_total", source="api", change="cleared") == 1

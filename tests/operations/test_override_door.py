@@ -121,6 +121,7 @@ async def test_an_override_under_a_stronger_one_cannot_be_seen_or_cleared(tmp_pa
             "bob",
             stronger,
         )
+        assert proxy.metric("override_changes_total", source="api", change="cleared") == 1
         assert (await proxy.ask()).served_by == ("vertex", "override")
         assert (await change(proxy, "DELETE"))[0] == 409, "there is nothing of the API's any more"
     async with rig(ADMIN_TOKEN=TOKEN, JOURNAL_FILE=journal) as proxy:

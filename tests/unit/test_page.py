@@ -113,6 +113,18 @@ def test_an_override_is_told_without_who_why_and_until_when() -> None:
     assert text == "Override: 10 % of the callers to Claude until 14:00:00 UTC. ann: INC-1 (by the admin API)"
 
 
+def test_an_order_to_a_dead_upstream_reads_as_if_it_served() -> None:
+    override = {
+        "mode": "vertex", "source": "api", "reason": "INC-1", "actor": None, "percent": 100, "expires_at": None,
+    }  # fmt: skip
+    ((level, text),) = told(override=override, circuits=[circuit(**OPEN), circuit("claude", "haiku")])
+    assert level is Level.WARNING
+    assert text.startswith(
+        "Override: everything to Vertex, whose circuit of m is not closed. INC-1 (by the admin API). Each"
+    )
+    assert "not closed" not in told(override=override, circuits=[circuit()])[0][1]
+
+
 def test_a_backup_that_is_down_or_a_busy_upstream_reads_as_all_well() -> None:
     probe = {"upstream": "claude", "model": "haiku", "up": False, "last_result": "connect"}
     assert told(probes=[probe])[0] == (Level.WARNING, "Claude, the backup, is not ready. Probes say connect.")

@@ -72,11 +72,16 @@ def _overridden(status: Mapping[str, Any]) -> Iterator[Finding]:
     share = "everything" if override["percent"] >= 100 else f"{override['percent']:g} % of the callers"
     until = f" until {clock(override['expires_at'])}" if override["expires_at"] else ""
     who = f"{override['actor']}: " if override["actor"] else ""
-    yield Finding(
-        Level.WARNING,
-        f"Override: {share} to {upstream_of(override['mode'])}{until}",
-        f"{who}{_cut(override['reason'] or 'no reason was given')} (by {_SOURCES[override['source']]})",
-    )
+    text = f"Override: {share} to {upstream_of(override['mode'])}{until}"
+    detail = f"{who}{_cut(override['reason'] or 'no reason was given')} (by {_SOURCES[override['source']]})"
+    if down := [name_of(one["model"]) for one in status["circuits"] if _is_down(one, override["mode"])]:
+        text += f", whose circuit of {_and(down)} is not closed"
+        detail += ". Each call is tried there all the same; what fails is asked of the other upstream."
+    yield Finding(Level.WARNING, text, detail)
+
+
+def _is_down(circuit: Mapping[str, Any], upstream: str) -> bool:
+    return bool(circuit["upstream"] == upstream and circuit["in_use"] and circuit["state"] != "closed")
 
 
 _SOURCES = {"environment": "the environment", "file": "the override file", "api": "the admin API"}

@@ -162,7 +162,7 @@ async function ask(method, path, body) {
     const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal });
     const answer = response.status === 204 ? {} : await response.json();
     if (response.status === 401) signed(false);
-    return { status: response.status, message: response.ok ? "" : answer.error.message };
+    return { status: response.status, message: response.ok ? "" : answer.error.message, said: answer };
   } catch {
     showLost();
     return { status: 0, message: "the proxy does not answer" };
@@ -202,12 +202,18 @@ async function setOverride(event) {
   if (answer.status === 200) {
     force.hidden = true;
     force.querySelector("input").checked = false;
-    say("The override is set.", true);
+    const lasts = answer.said.outlives_restart ? "" : " A restart ends it: it is in no journal file.";
+    say("The override is set." + lasts, true);
   } else {
     if (answer.status === 409 && answer.message.includes("proven dead")) force.hidden = false;
     sayUnchanged(answer);
   }
   look();
+}
+
+function stillInForce(said) {
+  if (said.mode !== "auto") return " A stronger one stays in force.";
+  return said.outlives_restart || said.cleared === null ? "" : " A restart may bring it back: the journal file does not know of it.";
 }
 
 async function release(event) {
@@ -219,7 +225,7 @@ async function release(event) {
     return;
   }
   const answer = await ask("DELETE", "/override", { actor: element("set").elements.actor.value || null });
-  if (answer.status === 200) say("The override is released.", true);
+  if (answer.status === 200) say("The override is released." + stillInForce(answer.said), true);
   else sayUnchanged(answer);
   look();
 }
