@@ -35,6 +35,8 @@ def _share(circuit: dict[str, Any]) -> str:
 def _lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"completion-proxy {status['version']}, up since {status['started_at']}"
     yield in_a_line(status["override"])
+    for entry in status.get("problems", ()):
+        yield f"problem    {entry['event']} at {entry['at']}: {'; '.join(entry['problems'])}"
     for entry in status["active"]:
         yield f"serving    {entry['model']}: {entry['upstream']} ({entry['reason']}) since {entry['since']}"
     for entry in status["circuits"]:

@@ -33,6 +33,7 @@ _UNWRITTEN_KEPT = 10_000
 _RETRY_SECONDS = 5.0
 _LAST_WRITE_SECONDS = 2.0
 _READ_SECONDS = 5.0
+_HANGING_SECONDS = 10.0
 
 
 class Journal:
@@ -105,9 +106,18 @@ class Journal:
         while True:
             await self._something_to_write.wait()
             self._something_to_write.clear()
-            if not await self._write():
+            if not await self._write_soon():
                 await asyncio.sleep(_RETRY_SECONDS)
                 self._something_to_write.set()
+
+    async def _write_soon(self) -> bool:
+        """Write; False where that has failed, or the disk has not answered for long."""
+        try:
+            async with asyncio.timeout(_HANGING_SECONDS):
+                return await self._write()
+        except TimeoutError:
+            self._emit(JournalFailed(f"{self._path} cannot be written: the disk does not answer"))
+            return False
 
     async def stop(self) -> None:
         """Write what is left, if that goes within a moment, and let the next process write."""

@@ -93,6 +93,23 @@ async def test_a_disk_that_hangs_keeps_the_process_from_ending(scene: Scene, mon
     await scene.until(1)
 
 
+async def test_a_disk_that_hangs_is_told_of_nowhere(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.history.journal._HANGING_SECONDS", 0.05)
+    monkeypatch.setattr("proxy.history.journal._RETRY_SECONDS", 0.01)
+    scene.disk.may_write.clear()
+    scene.note(1)
+    task = asyncio.create_task(scene.journal.run())
+    async with asyncio.timeout(5):
+        while len(scene.told) < 2:  # noqa: ASYNC110 (the hub of this scene has no event)
+            await asyncio.sleep(0.01)
+    assert "the disk does not answer" in str(scene.told)
+    scene.disk.may_write.set()
+    await scene.until(1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await scene.journal.stop()
+
+
 async def test_what_was_pushed_out_during_a_write_is_written_twice(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
