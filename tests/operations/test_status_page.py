@@ -14,6 +14,7 @@ import pytest
 
 from proxy import events
 from proxy.admin.page import feed, shared
+from proxy.commands.status import show_status
 from proxy.settings import load_settings
 from proxy.simulator import Fault
 from tests.rig import TARGET, chat, circuit_is, environment, fim, path, rig
@@ -145,6 +146,10 @@ async def test_what_an_operator_gave_in_vain_is_on_no_page(tmp_path: Path) -> No
         _, text = await proxy.admin("/")
         for words in ("&#39;cluade&#39; is no mode", "cannot change while running (and 1 more)", "cannot be written"):
             assert words in text
+        said: list[str] = []
+        assert await show_status(proxy.app.admin_address, said.append, said.append, as_json=False) == 0
+        assert sum(line.startswith("problem ") for line in "".join(said).splitlines()) == 3
+        assert "config_rejected" in "".join(said)
         # Mended, each is told no more.
         journal.parent.mkdir()
         file.write_text("auto")  # which overrides nothing, as what could not be understood
