@@ -29,8 +29,13 @@ def provided(name: str) -> dict[str, str]:
     return {"OPENFEATURE_PROVIDER": f"tests.flag_providers:{name}"}
 
 
+LIMIT_SECONDS = flags.LIMIT_SECONDS
+
+
 @pytest.fixture(autouse=True)
-def afresh() -> Iterator[None]:
+def afresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A busy machine may take longer for a provider that is well; the limit itself is for those that are not."""
+    monkeypatch.setattr(flags, "LIMIT_SECONDS", 5.0)
     flag_providers.contexts.clear()
     flag_providers.let_go.clear()
     flag_providers.ended.clear()
@@ -109,7 +114,11 @@ async def test_a_flag_to_a_dead_upstream_loses_the_request_or_makes_each_wait() 
     [("invalid", "invalid"), ("without_the_flag", "error"), ("Failing", "error"), ("SlowOnTheLoop", "timeout"),
      ("Hanging", "timeout")],
 )  # fmt: skip
-async def test_a_provider_that_is_not_well_moves_or_holds_a_request(name: str, reason: str) -> None:
+async def test_a_provider_that_is_not_well_moves_or_holds_a_request(
+    name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason == "timeout":
+        monkeypatch.setattr(flags, "LIMIT_SECONDS", LIMIT_SECONDS)
     async with flagged(name) as proxy:
         answer = await proxy.ask()
         assert answer.served_by == ("vertex", "primary")
@@ -118,11 +127,12 @@ async def test_a_provider_that_is_not_well_moves_or_holds_a_request(name: str, r
         assert proxy.metric("override_flag_failures_total", reason=reason) == 1
 
 
-async def test_a_provider_without_async_methods_is_not_asked_or_blocks_the_loop() -> None:
+async def test_a_provider_without_async_methods_is_not_asked_or_blocks_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with flagged("Synchronous") as proxy:
-        answers = [await served(proxy) for _ in range(20)]
-        # A machine that is busy may be late now and then; most are answered.
-        assert answers.count(("claude", "override")) >= 10
+        assert {await served(proxy) for _ in range(20)} == {("claude", "override")}
+    monkeypatch.setattr(flags, "LIMIT_SECONDS", LIMIT_SECONDS)
     async with flagged("Hanging") as proxy:
         loop = asyncio.get_running_loop()
         for _ in range(8):
@@ -138,8 +148,7 @@ async def test_a_provider_without_async_methods_is_not_asked_or_blocks_the_loop(
         assert failures(proxy).count("busy") == 5, "and when they come back they are asked again"
 
 
-async def test_a_caller_that_leaves_while_a_flag_is_asked_is_served_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flags, "LIMIT_SECONDS", 5.0)
+async def test_a_caller_that_leaves_while_a_flag_is_asked_is_served_to_the_end() -> None:
     async with flagged("SlowOnTheLoop") as proxy:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(proxy.ask(), 0.3)
